@@ -1,0 +1,26 @@
+//! The one epoll(7) call that mio does not make. Owns nothing; leaves waiting to `net`.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+/// Adds a listener with `EPOLLIN | EPOLLEXCLUSIVE`, level-triggered, to the epoll set `epoll`:
+/// of all sets that wait for it one is woken, see epoll_ctl(2).
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn add_exclusive(epoll: RawFd, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32,
+        u64: token,
+    };
+    // SAFETY: `event` is a valid epoll_event for the length of the call, which copies it; a wrong
+    // descriptor is an error, not undefined behaviour.
+    let result =
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

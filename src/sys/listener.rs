@@ -1,0 +1,451 @@
+//! Listening sockets: making, inheriting and accepting from them; see socket(7), tcp(7), unix(7).
+//!
+//! A listener owns its descriptor and knows its address. Who accepts from it, and when, is left to
+//! whoever holds it.
+
+use std::ffi::OsStr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::{env, fmt, fs, io, mem};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind,
+    connect, getsockname, getsockopt, setsockopt, shutdown, socket, sockopt,
+};
+
+use super::process::{pid, settled_thread_count};
+use super::retry;
+
+#[cfg(test)]
+mod tests;
+
+/// The first descriptor that socket activation hands over (`SD_LISTEN_FDS_START`).
+const ACTIVATION_START: RawFd = 3;
+
+/// More descriptors than this are taken for a mistake.
+const ACTIVATION_MAX: RawFd = 4096;
+
+/// Where one listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// TCP, over IPv4 or IPv6.
+    Inet(SocketAddr),
+    /// A Unix socket's path. One in the abstract namespace, which has no file, starts with a zero
+    /// byte.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Inet(address) => address.fmt(f),
+            Address::Unix(path) => match abstract_name(path) {
+                Some(name) => write!(f, "unix:@{}", name.display()),
+                None => write!(f, "unix:{}", path.display()),
+            },
+        }
+    }
+}
+
+/// The name of a socket in the abstract namespace.
+fn abstract_name(path: &Path) -> Option<&OsStr> {
+    path.as_os_str()
+        .as_bytes()
+        .strip_prefix(b"\0")
+        .map(OsStr::from_bytes)
+}
+
+/// Who connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// The other end's address; an IPv4 one may come as `::ffff:a.b.c.d` where the listener takes
+    /// both.
+    Inet(SocketAddr),
+    /// A process on this machine, over a Unix socket.
+    Unix,
+}
+
+/// A listening socket, non-blocking and close-on-exec.
+///
+/// Dropping it closes this process's descriptor; the file of a Unix socket stays until
+/// [`Listener::unlink`].
+#[derive(Debug)]
+pub(crate) struct Listener {
+    fd: OwnedFd,
+    address: Address,
+    /// It came from outside, where others may listen on it as well.
+    inherited: bool,
+}
+
+impl Listener {
+    /// Listens on a TCP address; port 0 takes a free one, which [`Listener::address`] tells. An
+    /// IPv6 listener takes IPv4 connections too if it is `dual_stack`. `SO_REUSEADDR` is set, and
+    /// so is `TCP_NODELAY`, which accepted connections inherit.
+    ///
+    /// # Errors
+    ///
+    /// Those of socket(2), bind(2) and listen(2): `AddrInUse`, `AddrNotAvailable`,
+    /// `PermissionDenied`, `EMFILE`.
+    pub(crate) fn tcp(address: SocketAddr, backlog: i32, dual_stack: bool) -> io::Result<Listener> {
+        let family = if address.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        let fd = stream_socket(family)?;
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+        if address.is_ipv6() {
+            // In both cases, since a sysctl sets the default.
+            setsockopt(&fd, sockopt::Ipv6V6Only, &!dual_stack)?;
+        }
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+        listen(fd.as_fd(), backlog)?;
+        Listener::from_fd(fd)
+    }
+
+    /// Listens on a Unix socket's path. A socket that lies there is asked: one that nobody answers
+    /// at was left by a process that died, and is replaced. (Two processes that find the same one
+    /// at the same moment may both replace it, and the first is then deaf; the kernel offers no
+    /// better.)
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` when somebody answers, or when what lies there is no socket; `InvalidInput` for
+    /// an empty path; `ENAMETOOLONG` for one over 107 bytes; `PermissionDenied`, `NotFound` for the
+    /// directory.
+    pub(crate) fn unix(path: &Path, backlog: i32) -> io::Result<Listener> {
+        if path.as_os_str().is_empty() {
+            // The kernel would choose an abstract name.
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a Unix socket's path is empty",
+            ));
+        }
+        let name = UnixAddr::new(path)?;
+        remove_stale(path, &name)?;
+        let fd = stream_socket(AddressFamily::Unix)?;
+        bind(fd.as_raw_fd(), &name)?;
+        listen(fd.as_fd(), backlog)?;
+        Ok(Listener {
+            fd,
+            address: Address::Unix(path.to_owned()),
+            inherited: false,
+        })
+    }
+
+    /// Takes over a listening socket that this program was started with, by its number.
+    ///
+    /// A number is no proof of ownership, so what else this process may have open is refused: 0 to
+    /// 2, which are standard input, output and error; and descriptors that are close-on-exec, as
+    /// all are that Rust opened and none that came through execve(2). As this function makes it
+    /// close-on-exec, it takes a descriptor but once. Call it early, while nothing else looks for
+    /// inherited descriptors.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, naming the descriptor and what is wrong with it; then the descriptor is left
+    /// as it was.
+    pub(crate) fn inherited(number: RawFd) -> io::Result<Listener> {
+        let refuse =
+            |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("fd {number} {what}"));
+        if (0..=2).contains(&number) {
+            return Err(refuse("is standard input, output or error"));
+        }
+        if number < 0 {
+            return Err(refuse("is not a descriptor"));
+        }
+        // SAFETY: fcntl with F_GETFD only looks, and takes any number: it answers EBADF where
+        // nothing is open.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        let flags =
+            FdFlag::from_bits_retain(Errno::result(flags).map_err(|_| refuse("is not open"))?);
+        if flags.contains(FdFlag::FD_CLOEXEC) {
+            return Err(refuse("was not inherited: it is close-on-exec"));
+        }
+        // SAFETY: the descriptor is open, as just seen, and the borrow ends within this function.
+        // That nobody closes it meanwhile is what the documentation asks of the caller; if somebody
+        // did, the calls below would fail.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let kind = match getsockopt(&fd, sockopt::SockType) {
+            Err(Errno::ENOTSOCK) => return Err(refuse("is not a socket")),
+            kind => kind.ok(),
+        };
+        if kind != Some(SockType::Stream) || getsockopt(&fd, sockopt::AcceptConn) != Ok(true) {
+            return Err(refuse("is not a listening socket"));
+        }
+        let address =
+            local_address(fd).map_err(|e| refuse(&format!("has no usable address: {e}")))?;
+        if let Address::Inet(_) = address {
+            setsockopt(&fd, sockopt::TcpNoDelay, &true)
+                .map_err(|e| refuse(&format!("is not a TCP socket: {e}")))?;
+        }
+        let status = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+        fcntl(fd, FcntlArg::F_SETFL(status | OFlag::O_NONBLOCK))?;
+        fcntl(fd, FcntlArg::F_SETFD(flags | FdFlag::FD_CLOEXEC))?;
+        // SAFETY: the descriptor is open and was inherited, so nobody in this program opened it; it
+        // was not taken here before, or it would have been close-on-exec.
+        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        Ok(Listener {
+            fd,
+            address,
+            inherited: true,
+        })
+    }
+
+    /// Takes over a socket that listens already, such as one that another process sent. Its flags
+    /// stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// When it has no address of TCP or Unix sockets; then it is closed.
+    pub(crate) fn from_fd(fd: OwnedFd) -> io::Result<Listener> {
+        let address = local_address(fd.as_fd())?;
+        Ok(Listener {
+            fd,
+            address,
+            inherited: false,
+        })
+    }
+
+    /// Where it listens, with the real port.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Takes the next connection, non-blocking and close-on-exec; see accept4(2). Connections that
+    /// failed while they waited are passed over.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nobody waits; `EMFILE` and its like: then the connection still waits.
+    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
+        loop {
+            // SAFETY: all zeros is a valid sockaddr_storage, of no family.
+            let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+            let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            let start = (&raw mut storage).cast::<libc::sockaddr>();
+            // SAFETY: `storage` has `length` bytes; both outlive the call, which writes no more
+            // than that.
+            let accepted =
+                unsafe { libc::accept4(self.fd.as_raw_fd(), start, &raw mut length, flags) };
+            match Errno::result(accepted) {
+                Ok(number) => {
+                    // SAFETY: accept4 has just opened it for us.
+                    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+                    // SAFETY: accept4 wrote an address of `length` bytes to `storage`.
+                    let peer = unsafe { SockaddrStorage::from_raw(start, Some(length)) };
+                    let peer = peer
+                        .as_ref()
+                        .and_then(inet_address)
+                        .map_or(Peer::Unix, Peer::Inet);
+                    return Ok((fd, peer));
+                }
+                Err(errno) if is_of_one_connection(errno) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Stops listening without giving the address up: clients are refused until
+    /// [`Listener::resume`], and connections that wait are reset. For every process that shares the
+    /// socket. See shutdown(2); on Linux a TCP listener can listen again afterwards, a Unix one
+    /// cannot, so that one is left alone and its clients wait; so is an inherited one, which is not
+    /// ours alone.
+    ///
+    /// Answers whether it did.
+    ///
+    /// # Errors
+    ///
+    /// Those of shutdown(2).
+    pub(crate) fn suspend(&self) -> io::Result<bool> {
+        if self.inherited || matches!(self.address, Address::Unix(_)) {
+            return Ok(false);
+        }
+        shutdown(self.fd.as_raw_fd(), Shutdown::Read)?;
+        Ok(true)
+    }
+
+    /// Listens again after [`Listener::suspend`].
+    ///
+    /// # Errors
+    ///
+    /// Those of bind(2) and listen(2); `AddrInUse` when somebody else has the address by now.
+    pub(crate) fn resume(&self, backlog: i32) -> io::Result<()> {
+        if let Address::Inet(address) = self.address {
+            // A port that the kernel had chosen was given back with the shutdown; one that was
+            // asked for is still ours, which is what EINVAL says.
+            match bind(self.fd.as_raw_fd(), &SockaddrStorage::from(address)) {
+                Ok(()) | Err(Errno::EINVAL) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        listen(self.fd.as_fd(), backlog)
+    }
+
+    /// Removes the file of a Unix socket, if there is one and it is ours. For its last owner, when nobody is to
+    /// come any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of unlink(2), except that the file is gone already.
+    pub(crate) fn unlink(&self) -> io::Result<()> {
+        match &self.address {
+            Address::Unix(path)
+                if !self.inherited
+                    && !path.as_os_str().is_empty()
+                    && abstract_name(path).is_none() =>
+            {
+                remove(path)
+            }
+            Address::Unix(_) | Address::Inet(_) => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    Ok(socket(
+        family,
+        SockType::Stream,
+        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
+        None,
+    )?)
+}
+
+/// See listen(2). libc's, since nix allows no backlog over 511.
+fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+    // SAFETY: listen takes two numbers and touches no memory of ours.
+    retry(|| Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) })).map(drop)
+}
+
+/// Makes way for a new socket at `path`, if what lies there is one that nobody answers at.
+fn remove_stale(path: &Path, name: &UnixAddr) -> io::Result<()> {
+    let in_use = |what| {
+        Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("{} {what}", path.display()),
+        ))
+    };
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return in_use("exists and is not a socket"),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let probe = stream_socket(AddressFamily::Unix)?;
+    match retry(|| connect(probe.as_raw_fd(), name)) {
+        Ok(()) => in_use("is in use: somebody answers there"),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => remove(path),
+            Some(libc::ENOENT) => Ok(()),
+            // A full backlog, and a socket of datagrams: somebody's.
+            Some(libc::EAGAIN | libc::EPROTOTYPE) => in_use("is in use"),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Removes a file, or finds that it is gone.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The address that a socket is bound to; see getsockname(2).
+fn local_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
+    let name: SockaddrStorage = getsockname(fd.as_raw_fd())?;
+    if let Some(address) = inet_address(&name) {
+        return Ok(Address::Inet(address));
+    }
+    let Some(name) = name.as_unix_addr() else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "neither a TCP nor a Unix socket",
+        ));
+    };
+    Ok(Address::Unix(match name.as_abstract() {
+        Some(name) => PathBuf::from(OsStr::from_bytes(&[b"\0", name].concat())),
+        None => name.path().unwrap_or(Path::new("")).to_owned(),
+    }))
+}
+
+fn inet_address(name: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = name.as_sockaddr_in() {
+        return Some(SocketAddr::V4(SocketAddrV4::from(*v4)));
+    }
+    name.as_sockaddr_in6()
+        .map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)))
+}
+
+/// Whether accept(2) failed for the sake of the connection it would have given, so that the next
+/// may do better.
+///
+/// Its manual page names `EOPNOTSUPP` too; but that is also the answer of a socket that can never
+/// accept, and trying again would not end.
+fn is_of_one_connection(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EINTR
+            | Errno::ECONNABORTED
+            | Errno::EPROTO
+            | Errno::ENETDOWN
+            | Errno::ENOPROTOOPT
+            | Errno::EHOSTDOWN
+            | Errno::ENONET
+            | Errno::EHOSTUNREACH
+            | Errno::ENETUNREACH
+    )
+}
+
+/// The descriptors that a service manager started this program with; see sd_listen_fds(3). None
+/// when there is no such manager, or when they were meant for another process.
+pub(crate) fn activation_fds() -> Vec<RawFd> {
+    let variable = |name| env::var(name).unwrap_or_default();
+    parse_activation(
+        &variable("LISTEN_PID"),
+        &variable("LISTEN_FDS"),
+        pid().as_raw(),
+    )
+    .collect()
+}
+
+fn parse_activation(listen_pid: &str, listen_fds: &str, own_pid: i32) -> std::ops::Range<RawFd> {
+    let for_us = listen_pid.parse() == Ok(own_pid);
+    let count = listen_fds.parse().unwrap_or(0);
+    let valid = for_us && (1..=ACTIVATION_MAX).contains(&count);
+    ACTIVATION_START..ACTIVATION_START + if valid { count } else { 0 }
+}
+
+/// Removes what [`activation_fds`] reads, so that programs executed later do not take it for
+/// theirs. Does nothing in a process with several threads, where one could be reading the
+/// environment.
+pub(crate) fn clear_activation_env() {
+    if !settled_thread_count().is_ok_and(|count| count == 1) {
+        return;
+    }
+    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        // SAFETY: remove_var is unsafe for the sake of other threads, and there is none: only this
+        // thread could have started one since it counted.
+        unsafe { env::remove_var(name) };
+    }
+}

@@ -1,0 +1,183 @@
+//! What one does with a connected socket: read, write, shut down; and pairs of connected ones.
+//!
+//! Plain system calls with `EINTR` taken out. Buffers, readiness and time-outs are left to whoever
+//! calls.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use nix::sys::uio;
+use nix::unistd;
+
+use super::retry;
+
+/// The most slices that one writev(2) takes (`IOV_MAX`).
+const MAX_SLICES: usize = 1024;
+
+/// Reads what is there; 0 is the end. See read(2).
+///
+/// # Errors
+///
+/// `WouldBlock` when nothing is there yet; those of read.
+pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    retry(|| unistd::read(fd, buf))
+}
+
+/// Writes as much as fits, and says how much. See write(2).
+///
+/// # Errors
+///
+/// `WouldBlock` when nothing fits; those of write. `EPIPE` comes with `SIGPIPE` unless
+/// [`ignore_broken_pipe`](super::signal::ignore_broken_pipe) was called.
+pub(crate) fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    retry(|| unistd::write(fd, buf))
+}
+
+/// Writes as much of the slices, in order, as fits, and says how much. See writev(2). Of more
+/// slices than the kernel takes, the first 1024.
+///
+/// # Errors
+///
+/// As [`write`].
+pub(crate) fn writev(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let slices = &slices[..slices.len().min(MAX_SLICES)];
+    retry(|| uio::writev(fd, slices))
+}
+
+/// Tells the peer that nothing more will be written; see shutdown(2).
+///
+/// # Errors
+///
+/// `ENOTCONN` when the peer is gone already.
+pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) -> io::Result<()> {
+    retry(|| shutdown(fd.as_raw_fd(), Shutdown::Write))
+}
+
+/// Ends both directions, for every process that shares the socket; see shutdown(2).
+///
+/// # Errors
+///
+/// `ENOTCONN` when the peer is gone already.
+pub(crate) fn shutdown_both(fd: BorrowedFd<'_>) -> io::Result<()> {
+    retry(|| shutdown(fd.as_raw_fd(), Shutdown::Both))
+}
+
+/// Two connected sockets that keep the borders of messages; see `SOCK_SEQPACKET` in unix(7).
+/// Non-blocking and close-on-exec.
+///
+/// # Errors
+///
+/// Those of socketpair(2), such as `EMFILE`.
+pub(crate) fn pair_seqpacket() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(SockType::SeqPacket)
+}
+
+/// Two connected sockets that carry bytes; see `SOCK_STREAM` in unix(7). Non-blocking and
+/// close-on-exec.
+///
+/// # Errors
+///
+/// Those of socketpair(2), such as `EMFILE`.
+#[cfg(test)]
+pub(crate) fn pair_stream() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(SockType::Stream)
+}
+
+fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    Ok(socketpair(AddressFamily::Unix, kind, None, flags)?)
+}
+
+/// Asks for room for `bytes` of unread data; see `SO_SNDBUF` in socket(7). The kernel doubles the
+/// number and keeps it under `net.core.wmem_max`.
+///
+/// # Errors
+///
+/// `ENOTSOCK` when `fd` is no socket.
+#[cfg(test)]
+pub(crate) fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    // The kernel reads an int, and would take a larger number for a small one.
+    let bytes = bytes.min(i32::MAX as usize);
+    use nix::sys::socket::{setsockopt, sockopt};
+    Ok(setsockopt(&fd, sockopt::SndBuf, &bytes)?)
+}
+
+/// Whether a call failed only because it would have had to wait.
+pub(crate) fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::super::{signal, testing};
+    use super::*;
+
+    #[test]
+    fn pairs_have_their_flags() {
+        for (a, b) in [
+            pair_stream().expect("a pair"),
+            pair_seqpacket().expect("a pair"),
+        ] {
+            testing::assert_flags(&a);
+            testing::assert_flags(&b);
+        }
+    }
+
+    #[test]
+    fn bytes_go_through_until_the_end() {
+        let (a, b) = pair_stream().expect("a pair");
+        let mut buf = [0; 16];
+        assert!(would_block(
+            &read(b.as_fd(), &mut buf).expect_err("nothing there")
+        ));
+        assert_eq!(write(a.as_fd(), b"one ").expect("room"), 4);
+        let slices = [
+            IoSlice::new(b"two "),
+            IoSlice::new(b""),
+            IoSlice::new(b"three"),
+        ];
+        assert_eq!(writev(a.as_fd(), &slices).expect("room"), 9);
+        shutdown_write(a.as_fd()).expect("connected");
+        assert_eq!(read(b.as_fd(), &mut buf).expect("there"), 13);
+        assert_eq!(&buf[..13], b"one two three");
+        assert_eq!(read(b.as_fd(), &mut buf).expect("the end"), 0);
+        assert_eq!(write(b.as_fd(), b"back").expect("the other way is open"), 4);
+        assert_eq!(read(a.as_fd(), &mut buf).expect("there"), 4);
+    }
+
+    #[test]
+    fn both_ways_end_at_once() {
+        signal::ignore_broken_pipe();
+        let (a, b) = pair_stream().expect("a pair");
+        shutdown_both(a.as_fd()).expect("connected");
+        assert_eq!(read(b.as_fd(), &mut [0; 4]).expect("the end"), 0);
+        assert_eq!(
+            write(b.as_fd(), b"x").expect_err("closed").kind(),
+            io::ErrorKind::BrokenPipe
+        );
+    }
+
+    #[test]
+    fn more_slices_than_the_kernel_takes_are_a_short_write() {
+        let (a, _b) = pair_stream().expect("a pair");
+        let slices = vec![IoSlice::new(b"x"); MAX_SLICES + 1];
+        assert_eq!(writev(a.as_fd(), &slices).expect("room"), MAX_SLICES);
+    }
+
+    #[test]
+    fn a_full_socket_would_block() {
+        let (a, _b) = pair_stream().expect("a pair");
+        set_send_buffer(a.as_fd(), 4096).expect("a socket");
+        set_send_buffer(a.as_fd(), usize::MAX).expect("as much as allowed");
+        set_send_buffer(a.as_fd(), 4096).expect("a socket");
+        let error = loop {
+            if let Err(error) = write(a.as_fd(), &[0; 4096]) {
+                break error;
+            }
+        };
+        assert!(would_block(&error));
+    }
+}

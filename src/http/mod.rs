@@ -1,0 +1,40 @@
+//! HTTP/1.1 as pure code: bytes in, values out, and values in, bytes out (RFC 9110, RFC 9112).
+//!
+//! What lies inside:
+//!
+//! - [`Head`] reads one request's head, and decides how its body is framed ([`Framing`]);
+//! - [`ChunkedDecoder`] takes the chunks off a body;
+//! - [`encode`] writes status lines, fields and chunks;
+//! - [`percent_decode`] and [`query_pairs`] read what a target carries.
+//!
+//! What it promises: no I/O, no clock, no log, no `unsafe`, and no panic whatever a peer sends. Every parser answers
+//! one of three things (done, more bytes wanted, refused) and gives the same answer however the input was cut up.
+//! Where the RFCs let a recipient be lenient about a message's limits, this module is not: two recipients who disagree
+//! about where a request ends are what request smuggling is made of (RFC 9112 section 11.2).
+//!
+//! It leaves to the server: buffers, timeouts, 408, whether a body may still come, and closing after an [`Error`].
+//! It leaves to the application: routes, dot segments in a path, and what a field means beyond framing.
+
+mod chunked;
+pub mod encode;
+mod error;
+mod form;
+mod framing;
+mod grammar;
+mod head;
+mod method;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+pub use chunked::{ChunkedDecoder, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
+pub use encode::{
+    chunk, chunk_start, content_length, decimal, field, has_no_body, is_field_value, is_token,
+    last_chunk, reason, status_line,
+};
+pub use error::Error;
+pub use form::{percent_decode, query_pairs};
+pub use framing::Framing;
+pub use head::{Head, HeadLimits, MAX_FIELDS, Parsed};
+pub use method::{Method, Version};

@@ -1,0 +1,10 @@
+//! The reactor's parts: readiness, one clock reading a turn, and time limits kept as queues.
+//!
+//! Owns the epoll set (through mio) and the order of deadlines. May use `sys`; leaves to `server`,
+//! `worker` and `primary` what a token means and what a deadline is for.
+
+mod poll;
+mod timers;
+
+pub(crate) use poll::{Reactor, Ready, Waker, deregister, register, register_listener, token};
+pub(crate) use timers::Timers;

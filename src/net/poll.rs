@@ -1,0 +1,195 @@
+//! Readiness of descriptors. Owns the epoll set; leaves reading and writing to whom it wakes.
+
+use crate::sys;
+use mio::unix::SourceFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How many events one wait may bring: enough for a busy turn, small enough to stay in cache.
+const EVENTS_PER_TURN: usize = 512;
+
+/// What became ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    /// The token given at registration.
+    pub(crate) token: usize,
+    /// There is something to read (or an end of file, or an error to collect).
+    pub(crate) readable: bool,
+    /// There is room to write.
+    pub(crate) writable: bool,
+    /// The peer has shut down its sending half (or all of it).
+    pub(crate) read_closed: bool,
+    /// The connection is gone: reset, or both halves closed.
+    pub(crate) gone: bool,
+}
+
+/// An epoll set and the clock of the current turn.
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    poll: mio::Poll,
+    events: mio::Events,
+    now: Instant,
+}
+
+impl Reactor {
+    /// An empty set.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left for the set.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            poll: mio::Poll::new()?,
+            events: mio::Events::with_capacity(EVENTS_PER_TURN),
+            now: Instant::now(),
+        })
+    }
+
+    /// Waits for readiness, at most until `deadline`, then reads the clock: once a turn.
+    ///
+    /// # Errors
+    ///
+    /// As epoll_wait(2), but an interrupted wait is a turn without events.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        self.wait_for(timeout)
+    }
+
+    /// As [`Reactor::wait`], returning at once with what is ready now.
+    pub(crate) fn wait_no_longer(&mut self) -> io::Result<()> {
+        self.wait_for(Some(Duration::ZERO))
+    }
+
+    fn wait_for(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Err(_) => self.events.clear(),
+            Ok(()) => {}
+        }
+        self.now = Instant::now();
+        Ok(())
+    }
+
+    /// When the current turn began.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// What the last wait brought.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = Ready> + '_ {
+        self.events.iter().map(|event| Ready {
+            token: event.token().0,
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            gone: event.is_error() || (event.is_read_closed() && event.is_write_closed()),
+        })
+    }
+
+    /// What sources are registered with; usable while the events are looked at.
+    pub(crate) fn registry(&self) -> &mio::Registry {
+        self.poll.registry()
+    }
+
+    /// A handle by which another thread ends the wait.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left.
+    pub(crate) fn waker(&self, token: usize) -> io::Result<Waker> {
+        Ok(Waker(Arc::new(mio::Waker::new(
+            self.registry(),
+            mio::Token(token),
+        )?)))
+    }
+}
+
+/// Ends the wait of a reactor from any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Waker(Arc<mio::Waker>);
+
+impl Waker {
+    /// Makes the reactor's next (or present) wait return.
+    pub(crate) fn wake(&self) {
+        // The only failure left (a full eventfd counter) means that a wake is pending already.
+        if let Err(error) = self.0.wake() {
+            log::debug!("waking the loop: {error}");
+        }
+    }
+}
+
+/// Registers a descriptor once, for both directions, edge-triggered.
+///
+/// Closing the descriptor takes it out again, unless another process holds a copy: a late event
+/// must then be recognised by its token.
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn register(
+    registry: &mio::Registry,
+    fd: &impl AsRawFd,
+    token: usize,
+) -> io::Result<()> {
+    registry.register(
+        &mut SourceFd(&fd.as_raw_fd()),
+        mio::Token(token),
+        mio::Interest::READABLE | mio::Interest::WRITABLE,
+    )
+}
+
+/// Registers a listener that several processes or threads wait for: one of them is woken for a
+/// connection, and woken again while connections wait (level-triggered, EPOLLEXCLUSIVE).
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn register_listener(
+    registry: &mio::Registry,
+    fd: &impl AsFd,
+    token: usize,
+) -> io::Result<()> {
+    // mio registers edge-triggered and knows no EPOLLEXCLUSIVE, but it does give its descriptor.
+    sys::epoll::add_exclusive(registry.as_raw_fd(), fd.as_fd(), token as u64)
+}
+
+/// Takes a descriptor out of the set.
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn deregister(registry: &mio::Registry, fd: &impl AsRawFd) -> io::Result<()> {
+    registry.deregister(&mut SourceFd(&fd.as_raw_fd()))
+}
+
+/// Tokens that name a place in a table and its occupant, so that a late event of one connection
+/// is never taken for its successor's.
+pub(crate) mod token {
+    /// Tokens below this one belong to the loop itself: channel, waker, listeners.
+    pub(crate) const FIRST: usize = 1 << 20;
+
+    /// A place in a table and which occupant of it is meant.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub(crate) struct Key {
+        pub(crate) index: u32,
+        pub(crate) generation: u32,
+    }
+
+    impl Key {
+        /// As an epoll token: the generation above the index. Generations start at 1, so no key
+        /// is below [`FIRST`].
+        pub(crate) fn token(self) -> usize {
+            (self.generation as usize) << 32 | self.index as usize
+        }
+
+        /// The key in a token that is at least [`FIRST`].
+        pub(crate) fn from_token(token: usize) -> Self {
+            Self {
+                index: token as u32,
+                generation: (token >> 32) as u32,
+            }
+        }
+    }
+}

@@ -3,8 +3,10 @@
 
 mod board;
 pub mod http;
+mod ipc;
 mod metrics;
 mod net;
+mod pool;
 mod sys;
 
 pub use board::MAX_WORKERS;

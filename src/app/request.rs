@@ -1,0 +1,207 @@
+//! A request as a handler sees it: one owned value.
+//!
+//! Owns the recycling of its own memory, so that a request on the loop allocates nothing; leaves
+//! parsing to `http`.
+
+use crate::http::{self, Head, Method, Version};
+use crate::sys::listener::Peer;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Spare parts a thread keeps; more would only be memory.
+const SPARES: usize = 16;
+
+/// A larger head than this is freed rather than kept.
+const KEPT_HEAD: usize = 4096;
+
+thread_local! {
+    #[allow(clippy::vec_box, reason = "they move in and out of requests, which hold a Box")]
+    static SPARE: RefCell<Vec<Box<Parts>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a request is made of, reusable.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, Vec<u8>)>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) worker: u32,
+    names: Option<Arc<[String]>>,
+    values: Vec<(u32, u32)>,
+}
+
+impl Parts {
+    /// Used ones, or new ones.
+    pub(crate) fn take() -> Box<Self> {
+        SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+
+    /// Notes who sent the request.
+    pub(crate) fn set_peer(&mut self, peer: Peer) {
+        self.peer = match peer {
+            Peer::Inet(address) => Some(address),
+            Peer::Unix => None,
+        };
+    }
+}
+
+/// One HTTP request, with its whole body.
+///
+/// # Examples
+///
+/// ```
+/// use mcluster::{App, Request};
+///
+/// let app = App::new().get("/greet/{name}", |request: Request| {
+///     let name = request.param("name").unwrap_or_default().into_owned();
+///     let times = request.query_value("times").and_then(|n| n.parse().ok()).unwrap_or(1);
+///     format!("hello {name}\n").repeat(times)
+/// });
+/// # assert!(app.check().is_ok());
+/// ```
+pub struct Request {
+    // Some until dropped; a Box, so that moving a request into a handler is cheap.
+    parts: Option<Box<Parts>>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method())
+            .field("target", &self.target())
+            .field("body", &self.body().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let Some(mut parts) = self.parts.take() else {
+            return;
+        };
+        if parts.head.capacity() > KEPT_HEAD {
+            return;
+        }
+        parts.body = Vec::new();
+        parts.trailers.clear();
+        parts.names = None;
+        parts.values.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARES {
+                spare.push(parts);
+            }
+        });
+    }
+}
+
+impl Request {
+    pub(crate) fn new(parts: Box<Parts>) -> Self {
+        Self { parts: Some(parts) }
+    }
+
+    fn parts(&self) -> &Parts {
+        self.parts.as_deref().expect("only drop takes them")
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.parts().head.method()
+    }
+
+    /// The version that the client speaks.
+    pub fn version(&self) -> Version {
+        self.parts().head.version()
+    }
+
+    /// The request target as it was sent (RFC 9112 3.2).
+    pub fn target(&self) -> &str {
+        self.parts().head.target()
+    }
+
+    /// The path of the target, still percent-encoded but for characters that need no encoding;
+    /// `*` for `OPTIONS *`.
+    pub fn path(&self) -> &str {
+        self.parts().head.path()
+    }
+
+    /// The query, without its `?` and still encoded.
+    pub fn query(&self) -> Option<&str> {
+        self.parts().head.query()
+    }
+
+    /// The first value of `name` in the query, decoded as a form's field.
+    pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut pairs = http::query_pairs(self.query()?);
+        pairs.find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// The host that the request is for: of an absolute target, else of the `Host` field.
+    pub fn host(&self) -> Option<&str> {
+        self.parts().head.host()
+    }
+
+    /// A parameter of the route's path, percent-decoded; bytes that are not UTF-8 are replaced.
+    pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
+        let parts = self.parts();
+        let names = parts.names.as_deref()?;
+        let at = names.iter().position(|known| known == name)?;
+        let (start, end) = *parts.values.get(at)?;
+        let value = self.path().get(start as usize..end as usize)?;
+        let bytes: Cow<'_, [u8]> = http::percent_decode(value)?;
+        Some(match bytes {
+            Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+            Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
+        })
+    }
+
+    /// The first field of that name, in any case, as the bytes that were sent.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.parts().head.get(name)
+    }
+
+    /// All fields, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.parts().head.fields()
+    }
+
+    /// A field of the trailer section of a chunked body (RFC 9112 7.1.2).
+    pub fn trailer(&self, name: &str) -> Option<&[u8]> {
+        let mut trailers = self.parts().trailers.iter();
+        let found = trailers.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        Some(&found.1)
+    }
+
+    /// The body; empty when there is none.
+    pub fn body(&self) -> &[u8] {
+        &self.parts().body
+    }
+
+    /// The body, taken out.
+    pub fn into_body(mut self) -> Vec<u8> {
+        match &mut self.parts {
+            Some(parts) => std::mem::take(&mut parts.body),
+            None => Vec::new(),
+        }
+    }
+
+    /// The address at the other end of the connection; `None` on a unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.parts().peer
+    }
+
+    /// The id of the worker that serves this request, from 1; never reused in a cluster.
+    pub fn worker(&self) -> u32 {
+        self.parts().worker
+    }
+
+    pub(super) fn set_params(&mut self, names: &Arc<[String]>, values: Vec<(u32, u32)>) {
+        if let Some(parts) = &mut self.parts {
+            parts.names = Some(Arc::clone(names));
+            parts.values = values;
+        }
+    }
+}

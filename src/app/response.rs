@@ -1,0 +1,294 @@
+//! A response as a handler makes it: status, fields, body.
+//!
+//! Owns that no field can break the framing; leaves framing itself (Content-Length, chunks,
+//! Connection, Date) to `server`.
+
+use crate::http;
+use std::borrow::Cow;
+use std::fmt;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const BINARY: &str = "application/octet-stream";
+
+/// Fields that say how long a message is or what becomes of its connection: the server's alone.
+const FRAMING_FIELDS: [&str; 6] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "transfer-encoding",
+    "trailer",
+    "upgrade",
+];
+
+/// What a response carries.
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// Bytes of the program itself.
+    Static(&'static [u8]),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// Pieces made one by one as the client takes them; their sum is not known in advance, so
+    /// they go out in chunks (or until the connection closes, in HTTP/1.0). A panic of the
+    /// iterator cuts the answer short, so that the client can tell.
+    Stream(Box<dyn Iterator<Item = Vec<u8>> + Send>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Static(bytes) => write!(f, "Static({} bytes)", bytes.len()),
+            Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// One HTTP response.
+///
+/// # Examples
+///
+/// ```
+/// use mcluster::Response;
+///
+/// let response = Response::text("made\n").with_status(201).header("Location", "/things/7");
+/// assert_eq!(response.status(), 201);
+/// ```
+#[derive(Debug)]
+pub struct Response {
+    status: u16,
+    /// The common field, kept apart so that a plain answer allocates nothing.
+    content_type: Option<&'static str>,
+    /// All others, as they go out.
+    fields: Vec<u8>,
+    has_date: bool,
+    close: bool,
+    body: Body,
+}
+
+impl Response {
+    /// An empty answer. A status outside 200 to 599 becomes a 500 and a line in the log: interim
+    /// answers are the server's business.
+    pub fn new(status: u16) -> Self {
+        Self {
+            status: 200,
+            content_type: None,
+            fields: Vec::new(),
+            has_date: false,
+            close: false,
+            body: Body::Empty,
+        }
+        .with_status(status)
+    }
+
+    /// 200 with text in UTF-8.
+    pub fn text(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(TEXT, text.into())
+    }
+
+    /// 200 with a page.
+    pub fn html(page: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(HTML, page.into())
+    }
+
+    fn of(content_type: &'static str, text: Cow<'static, str>) -> Self {
+        Self {
+            content_type: Some(content_type),
+            body: match text {
+                Cow::Borrowed(text) => Body::Static(text.as_bytes()),
+                Cow::Owned(text) => Body::Bytes(text.into_bytes()),
+            },
+            ..Self::new(200)
+        }
+    }
+
+    /// 200 with bytes, as `application/octet-stream` unless a Content-Type is set.
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Self {
+            content_type: Some(BINARY),
+            body: Body::Bytes(bytes.into()),
+            ..Self::new(200)
+        }
+    }
+
+    /// 200 with pieces made one by one; see [`Body::Stream`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mcluster::Response;
+    ///
+    /// let numbers = Response::stream((1..=3).map(|n| format!("{n}\n")));
+    /// # assert_eq!(numbers.status(), 200);
+    /// ```
+    pub fn stream<I>(pieces: I) -> Self
+    where
+        I: IntoIterator,
+        I::IntoIter: Send + 'static,
+        I::Item: Into<Vec<u8>> + 'static,
+    {
+        Self {
+            content_type: Some(TEXT),
+            body: Body::Stream(Box::new(pieces.into_iter().map(Into::into))),
+            ..Self::new(200)
+        }
+    }
+
+    /// The same with another status; see [`Response::new`] for which.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = if (200..=599).contains(&status) {
+            status
+        } else {
+            log::error!("a handler answered with status {status}; sent 500");
+            500
+        };
+        self
+    }
+
+    /// The same with another body.
+    #[must_use]
+    pub fn with_body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// The same with one field more. `Content-Type` replaces the one that was implied.
+    ///
+    /// A name or value that RFC 9110 (5.1, 5.5) forbids, say with a line break from a client's
+    /// input, makes the answer a 500 and a line in the log. Fields about framing
+    /// (`Content-Length`, `Transfer-Encoding`, `Connection`, ..) are the server's and ignored.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let value = value.as_ref();
+        if !http::is_token(name.as_bytes()) || !http::is_field_value(value) {
+            log::error!("a handler set a field {name:?} that cannot be sent; sent 500");
+            return Self::new(500);
+        }
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        if FRAMING_FIELDS.iter().any(|field| is(field)) {
+            return self;
+        }
+        if is("content-type") {
+            self.content_type = None;
+        }
+        self.has_date |= is("date");
+        http::field(&mut self.fields, name, value);
+        self
+    }
+
+    /// The same, and the connection is closed after it.
+    #[must_use]
+    pub fn close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    pub(crate) fn content_type(&self) -> Option<&'static str> {
+        self.content_type
+    }
+
+    pub(crate) fn fields(&self) -> &[u8] {
+        &self.fields
+    }
+
+    pub(crate) fn has_date(&self) -> bool {
+        self.has_date
+    }
+
+    pub(crate) fn wants_close(&self) -> bool {
+        self.close
+    }
+
+    pub(crate) fn into_body(self) -> Body {
+        self.body
+    }
+}
+
+/// Whatever a handler may return as its answer.
+pub trait IntoResponse {
+    /// The answer.
+    fn into_response(self) -> Response;
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> Response {
+        self
+    }
+}
+
+impl IntoResponse for &'static str {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for String {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for Cow<'static, str> {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for Vec<u8> {
+    fn into_response(self) -> Response {
+        Response::bytes(self)
+    }
+}
+
+impl IntoResponse for &'static [u8] {
+    fn into_response(self) -> Response {
+        Response::bytes(Vec::new()).with_body(Body::Static(self))
+    }
+}
+
+/// 204, for a handler that has nothing to say.
+impl IntoResponse for () {
+    fn into_response(self) -> Response {
+        Response::new(204)
+    }
+}
+
+/// The answer with another status.
+impl<T: IntoResponse> IntoResponse for (u16, T) {
+    fn into_response(self) -> Response {
+        self.1.into_response().with_status(self.0)
+    }
+}
+
+/// Either answer.
+impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
+    fn into_response(self) -> Response {
+        match self {
+            Ok(answer) => answer.into_response(),
+            Err(answer) => answer.into_response(),
+        }
+    }
+}
+
+/// The answer, or 404.
+impl<T: IntoResponse> IntoResponse for Option<T> {
+    fn into_response(self) -> Response {
+        match self {
+            Some(answer) => answer.into_response(),
+            None => Response::text("404 Not Found\n").with_status(404),
+        }
+    }
+}

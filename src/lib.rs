@@ -8,6 +8,7 @@ mod ipc;
 mod metrics;
 mod net;
 mod pool;
+mod server;
 mod sys;
 
 pub use app::{
@@ -16,3 +17,4 @@ pub use app::{
 };
 pub use board::MAX_WORKERS;
 pub use http::Method;
+pub use server::Limits;

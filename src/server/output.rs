@@ -1,0 +1,267 @@
+//! What one connection has still to send.
+//!
+//! Owns the order: the loop's buffer is always older than the pieces queued here, and a stream
+//! is asked for more only when both are empty. An idle connection owns none of it.
+
+use super::Turn;
+use super::respond::Framing;
+use crate::app::panic_message;
+use crate::http;
+use crate::sys::socket;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A body up to this size is copied behind its head; a larger one is sent from where it lies.
+const COPIED: usize = 16 * 1024;
+
+/// What a stream may put into one write.
+const STREAM_BYTES: usize = 32 * 1024;
+const STREAM_PIECES: usize = 64;
+
+/// Pieces given to one writev(2).
+const SLICES: usize = 8;
+
+#[derive(Debug)]
+enum Piece {
+    Static(&'static [u8]),
+    Owned(Vec<u8>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+struct Stream {
+    pieces: Box<dyn Iterator<Item = Vec<u8>> + Send>,
+    chunked: bool,
+}
+
+/// The unsent rest of a connection's answers.
+#[derive(Default)]
+pub(super) struct Output {
+    queue: VecDeque<Piece>,
+    /// Bytes of the first piece that are out.
+    sent: usize,
+    stream: Option<Stream>,
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("queue", &self.queue.len())
+            .field("stream", &self.stream.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a flush ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Everything is out.
+    All,
+    /// The stream has more to say; this connection has had its share of the turn.
+    More,
+    /// The peer does not take more now.
+    Blocked,
+}
+
+/// Adds a body behind the head that is in the loop's buffer.
+pub(super) fn body(
+    output: &mut Option<Box<Output>>,
+    out: &mut Vec<u8>,
+    body: crate::app::Body,
+    framing: Framing,
+) {
+    use crate::app::Body;
+    if framing == Framing::None {
+        return;
+    }
+    match body {
+        Body::Empty => {}
+        Body::Static(bytes) if bytes.len() <= COPIED => out.extend_from_slice(bytes),
+        Body::Bytes(bytes) if bytes.len() <= COPIED => out.extend_from_slice(&bytes),
+        Body::Static(bytes) => queue(output).push_back(Piece::Static(bytes)),
+        Body::Bytes(bytes) => queue(output).push_back(Piece::Owned(bytes)),
+        Body::Stream(pieces) => {
+            output.get_or_insert_default().stream = Some(Stream {
+                pieces,
+                chunked: framing == Framing::Chunked,
+            });
+        }
+    }
+}
+
+fn queue(output: &mut Option<Box<Output>>) -> &mut VecDeque<Piece> {
+    &mut output.get_or_insert_default().queue
+}
+
+/// Sends what the loop's buffer and `output` hold; a stream is asked for one write's worth.
+/// Counts the bytes that went out into `turn`.
+///
+/// # Errors
+///
+/// When the connection is gone, or its stream panicked: then the answer is cut short.
+pub(super) fn flush(
+    socket: BorrowedFd<'_>,
+    output: &mut Option<Box<Output>>,
+    turn: &mut Turn,
+) -> io::Result<Flushed> {
+    loop {
+        let blocked = match output {
+            // The common case: one write of the loop's buffer.
+            None => write_buffer(socket, output, turn)?,
+            Some(waiting) => waiting.write(socket, turn)?,
+        };
+        if blocked {
+            return Ok(Flushed::Blocked);
+        }
+        let Some(waiting) = output else {
+            return Ok(Flushed::All);
+        };
+        if waiting.stream.is_none() {
+            *output = None;
+            return Ok(Flushed::All);
+        }
+        let ended = waiting.pull(&mut turn.out)?;
+        if waiting.write(socket, turn)? {
+            return Ok(Flushed::Blocked);
+        }
+        if !ended {
+            return Ok(Flushed::More);
+        }
+    }
+}
+
+fn write_buffer(
+    socket: BorrowedFd<'_>,
+    output: &mut Option<Box<Output>>,
+    turn: &mut Turn,
+) -> io::Result<bool> {
+    if turn.out.is_empty() {
+        return Ok(false);
+    }
+    match socket::write(socket, &turn.out) {
+        Ok(sent) => {
+            turn.counters.bytes_out += sent as u64;
+            if sent < turn.out.len() {
+                queue(output).push_back(Piece::Owned(turn.out[sent..].to_vec()));
+            }
+            turn.out.clear();
+            Ok(false)
+        }
+        Err(error) if socket::would_block(&error) => {
+            queue(output).push_back(Piece::Owned(turn.out.clone()));
+            turn.out.clear();
+            Ok(true)
+        }
+        Err(error) => {
+            turn.out.clear();
+            Err(error)
+        }
+    }
+}
+
+impl Output {
+    /// Writes the loop's buffer and the queue until both are empty; true when the peer takes no
+    /// more, and then what is left of the buffer is in the queue.
+    fn write(&mut self, socket: BorrowedFd<'_>, turn: &mut Turn) -> io::Result<bool> {
+        let result = self.write_all(socket, turn);
+        turn.out.clear();
+        result
+    }
+
+    fn write_all(&mut self, socket: BorrowedFd<'_>, turn: &mut Turn) -> io::Result<bool> {
+        let mut buffered = 0;
+        loop {
+            let rest = &turn.out[buffered..];
+            if rest.is_empty() && self.queue.is_empty() {
+                return Ok(false);
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            slices[0] = IoSlice::new(rest);
+            let mut skip = self.sent;
+            for (slice, piece) in slices[1..].iter_mut().zip(&self.queue) {
+                *slice = IoSlice::new(&piece.bytes()[skip..]);
+                skip = 0;
+            }
+            match socket::writev(socket, &slices) {
+                Ok(sent) => {
+                    turn.counters.bytes_out += sent as u64;
+                    let of_buffer = sent.min(rest.len());
+                    buffered += of_buffer;
+                    self.advance(sent - of_buffer);
+                }
+                Err(error) if socket::would_block(&error) => {
+                    if !rest.is_empty() {
+                        // Nothing of the queue can be out while the buffer, which is older, is not.
+                        self.queue.push_front(Piece::Owned(rest.to_vec()));
+                    }
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.queue.front() {
+            let left = first.bytes().len() - self.sent;
+            if count < left {
+                self.sent += count;
+                return;
+            }
+            count -= left;
+            self.sent = 0;
+            self.queue.pop_front();
+        }
+    }
+
+    /// Asks the stream for one write's worth; true when it has ended.
+    fn pull(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(true);
+        };
+        for _ in 0..STREAM_PIECES {
+            let next = catch_unwind(AssertUnwindSafe(|| stream.pieces.next()));
+            match next {
+                Ok(Some(piece)) if piece.len() > COPIED => {
+                    if stream.chunked {
+                        http::chunk_start(out, piece.len());
+                        self.queue.push_back(Piece::Owned(piece));
+                        self.queue.push_back(Piece::Static(b"\r\n"));
+                    } else {
+                        self.queue.push_back(Piece::Owned(piece));
+                    }
+                    // The queue is behind the buffer: nothing more may go into the buffer.
+                    return Ok(false);
+                }
+                Ok(Some(piece)) if stream.chunked => http::chunk(out, &piece),
+                Ok(Some(piece)) => out.extend_from_slice(&piece),
+                Ok(None) => {
+                    if stream.chunked {
+                        http::last_chunk(out);
+                    }
+                    self.stream = None;
+                    return Ok(true);
+                }
+                Err(panic) => {
+                    let what = panic_message(&*panic);
+                    log::error!("a response's stream panicked: {what}");
+                    return Err(io::Error::other("a response's stream panicked"));
+                }
+            }
+            if out.len() >= STREAM_BYTES {
+                break;
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,5 +1,52 @@
 //! Node's cluster for Rust: one port, many workers, as processes or as threads, without an async
 //! runtime.
+//!
+//! ```no_run
+//! use mcluster::{pooled, App, Cluster, Mode};
+//!
+//! fn main() -> mcluster::Result<()> {
+//!     let app = App::new()
+//!         .get("/", |_| format!("Handled by process {}\n", std::process::id()))
+//!         .get("/heavy", pooled(|_| {
+//!             let total = (0..5_000_000u64).fold(0, |t, _| std::hint::black_box(t + 1));
+//!             format!("Total: {total}\n")
+//!         }));
+//!
+//!     Cluster::new(app).mode(Mode::Processes).listen("127.0.0.1:3000").run()
+//! }
+//! ```
+//!
+//! # The floors
+//!
+//! A file uses its own folder and lower floors only; a test keeps this true.
+//!
+//! | floor | modules | owns |
+//! |--:|---|---|
+//! | 7 | `cli`, `demo`, `main` | flags, printing; the built-in application |
+//! | 6 | `primary` | the supervisor, the scheduler, what carries workers |
+//! | 5 | `worker` | one worker: its channel and its server, as a process or as a thread alike |
+//! | 4 | `server` | one event loop's worth of HTTP connections |
+//! | 3 | `app` | what users write against: routes, requests, responses |
+//! | 2 | `ipc`, `pool` | the talk of primary and workers; threads for CPU-heavy handlers |
+//! | 1 | `net`; `http`, `metrics`, `board` | readiness, timers; pure protocol, counters, the scoreboard |
+//! | 0 | `sys` | every system call; the only `unsafe` |
+//!
+//! # The line of one request
+//!
+//! client → `primary` accepts → `scheduler` deals → `ipc` newconn → `sys::fds` ── border ── →
+//! `worker` takes → `server::conn` reads → `http` head, framing → `app` route, handler (or `pool`)
+//! → `server::respond` encodes → `server::output` writes → `board` counts → client.
+//!
+//! With the policy `shared` it begins at `server`. Each arrow is a call down or a value back.
+//!
+//! # What a request costs
+//!
+//! One read and one write. The loop reads into one buffer that all its connections share; a
+//! connection owns memory only while it holds a part of a message. Sockets are registered once,
+//! for both directions, edge-triggered; a short read means drained. After an accept the read is
+//! tried at once, so a whole request is answered before its socket ever meets epoll. The clock is
+//! read once a turn, the date formatted once a second, and what a worker counts is published to
+//! shared memory without a system call.
 
 mod app;
 mod board;
@@ -8,8 +55,10 @@ mod ipc;
 mod metrics;
 mod net;
 mod pool;
+mod primary;
 mod server;
 mod sys;
+mod worker;
 
 pub use app::{
     App, Body, Failure, IntoReply, IntoResponse, Next, Reply, Request, Response, abandon_worker,
@@ -17,4 +66,6 @@ pub use app::{
 };
 pub use board::MAX_WORKERS;
 pub use http::Method;
+pub use primary::{Cluster, Error, Event, Listen, Mode, Result, SchedulingPolicy, Workers};
 pub use server::Limits;
+pub use worker::WorkerId;

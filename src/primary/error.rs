@@ -1,0 +1,76 @@
+//! Why a cluster did not start, or ended badly. Owns the exit status of each reason.
+
+use std::fmt;
+use std::io;
+
+/// What went wrong with a cluster.
+#[derive(Debug)]
+pub enum Error {
+    /// The settings or the application make no sense.
+    Settings(String),
+    /// A listener could not be made.
+    Bind {
+        /// Where, as it was asked for.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Workers died again and again, and none was ever ready.
+    Crashing {
+        /// How many were tried.
+        deaths: u32,
+        /// How the last one ended.
+        last: String,
+    },
+    /// The system refused something.
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The status a program should exit with: 2 usage, 4 cannot bind, 5 workers keep crashing,
+    /// 1 anything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 2,
+            Self::Bind { .. } => 4,
+            Self::Crashing { .. } => 5,
+            Self::Io { .. } => 1,
+        }
+    }
+
+    /// For `map_err`: what was tried.
+    pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(what) => f.write_str(what),
+            Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Crashing { deaths, last } => write!(
+                f,
+                "giving up: {deaths} workers died and none was ever ready; the last ended with {last}"
+            ),
+            Self::Io { what, source } => write!(f, "{what}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Io { source, .. } => Some(source),
+            Self::Settings(_) | Self::Crashing { .. } => None,
+        }
+    }
+}
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

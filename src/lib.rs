@@ -60,6 +60,11 @@ mod server;
 mod sys;
 mod worker;
 
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+mod demo;
+
 pub use app::{
     App, Body, Failure, IntoReply, IntoResponse, Next, Reply, Request, Response, abandon_worker,
     after, pooled,

@@ -1,0 +1,139 @@
+//! The words of single flags: durations, sizes, the pool's size.
+
+use std::time::Duration;
+
+/// A duration with its unit: `500ms`, `30s`, `5m`, `1h`.
+pub(super) fn duration(words: &str) -> Result<Duration, String> {
+    let wrong = || format!("{words:?} is no duration (such as 500ms, 30s or 5m)");
+    let (number, unit) = split(words);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 3600 * 1000,
+        _ => return Err(wrong()),
+    };
+    // A century is as good as never, and no clock overflows.
+    match number.checked_mul(millis) {
+        Some(0) => Err("a duration of 0 would never let anything happen".to_owned()),
+        Some(millis) if millis <= 100 * 365 * 24 * 3600 * 1000 => Ok(Duration::from_millis(millis)),
+        _ => Err(wrong()),
+    }
+}
+
+/// A number of bytes, `k`, `M` and `G` being powers of 1024: `512`, `64k`, `1M`.
+pub(super) fn size(words: &str) -> Result<u64, String> {
+    let wrong = || format!("{words:?} is no size (such as 512, 64k or 1M)");
+    let (number, unit) = split(words);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let bytes: u64 = match unit {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(bytes).ok_or_else(wrong)
+}
+
+/// The size of a head: enough for a request line, and no more than makes sense.
+pub(super) fn head_size(words: &str) -> Result<usize, String> {
+    match size(words)? {
+        bytes @ 256..=16_777_216 => Ok(bytes as usize),
+        _ => Err(format!("{words:?} is out of range (256 to 16M)")),
+    }
+}
+
+/// Digits, and what follows them.
+fn split(words: &str) -> (&str, &str) {
+    let end = words.bytes().take_while(u8::is_ascii_digit).count();
+    words.split_at(end)
+}
+
+/// How many threads a worker has for CPU-heavy handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pool {
+    Auto,
+    Threads(usize),
+}
+
+impl Pool {
+    /// The number, where one was asked for.
+    pub(super) fn threads(self) -> Option<usize> {
+        match self {
+            Self::Auto => None,
+            Self::Threads(threads) => Some(threads),
+        }
+    }
+}
+
+/// `auto`, or a number of threads.
+pub(super) fn pool(words: &str) -> Result<Pool, String> {
+    match words.parse() {
+        _ if words == "auto" => Ok(Pool::Auto),
+        Ok(threads @ 0..=1024) => Ok(Pool::Threads(threads)),
+        _ => Err(format!(
+            "{words:?} is no pool (auto, or a number from 0 to 1024)"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (words, millis) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(
+                duration(words),
+                Ok(Duration::from_millis(millis)),
+                "{words}"
+            );
+        }
+        for words in [
+            "",
+            "5",
+            "s",
+            "0s",
+            "-1s",
+            "1.5s",
+            "5 s",
+            "5d",
+            "99999999999999999999s",
+        ] {
+            assert!(duration(words).is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (words, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("64k", 65_536),
+            ("1M", 1_048_576),
+            ("2g", 2 << 30),
+        ] {
+            assert_eq!(size(words), Ok(bytes), "{words}");
+        }
+        for words in ["", "k", "-1", "1.5M", "1 M", "1T", "99999999999G"] {
+            assert!(size(words).is_err(), "{words}");
+        }
+        assert_eq!(head_size("16k"), Ok(16_384));
+        assert!(head_size("255").is_err() && head_size("17M").is_err());
+    }
+
+    #[test]
+    fn pools() {
+        assert_eq!(pool("auto"), Ok(Pool::Auto));
+        assert_eq!(pool("0"), Ok(Pool::Threads(0)));
+        assert!(pool("-1").is_err() && pool("1025").is_err() && pool("").is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! The built-in application: what `mcluster` serves when it is given nothing else.
+//!
+//! Written against the public library alone, as a user would.
+
+use crate::{App, Mode, Request, Response, abandon_worker, after, pooled};
+use std::time::Duration;
+
+/// What `/heavy` counts to, unless asked otherwise, and at most.
+const HEAVY: u64 = 5_000_000;
+const HEAVIEST: u64 = 10_000_000_000;
+
+/// The longest that `/slow` and `/hang` take.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// The routes; with `chaos` also those that break a worker on purpose.
+pub(crate) fn app(mode: Mode, chaos: bool) -> App {
+    let app = App::new()
+        .get("/", move |request: Request| home(mode, &request))
+        .get("/heavy", pooled(heavy))
+        .get("/slow", slow)
+        .post("/echo", echo)
+        .get("/stream", stream)
+        .get("/status/{code}", status);
+    if chaos { with_chaos(app) } else { app }
+}
+
+fn with_chaos(app: App) -> App {
+    app.get("/crash", |_| -> Response { std::process::abort() })
+        .get("/panic", |request: Request| -> Response {
+            match request.query_value("worker") {
+                // What no handler's 500 contains: in threads mode the only way to lose one worker.
+                Some(_) => abandon_worker("GET /panic?worker"),
+                None => panic!("GET /panic"),
+            }
+        })
+        .get("/hang", |request: Request| match millis(&request) {
+            Ok(time) => {
+                std::thread::sleep(time);
+                Ok(format!("hung for {} ms\n", time.as_millis()))
+            }
+            Err(refusal) => Err(refusal),
+        })
+}
+
+fn home(mode: Mode, request: &Request) -> String {
+    let pid = std::process::id();
+    match mode {
+        Mode::Processes => format!("Handled by process {pid}\n"),
+        Mode::Threads => format!("Handled by process {pid} thread {}\n", request.worker()),
+    }
+}
+
+fn bad(what: &str) -> Response {
+    Response::text(format!("400 Bad Request: {what}\n")).with_status(400)
+}
+
+/// The value of `name` in the query, from 0 to `most`; `default` where it is absent.
+fn number(request: &Request, name: &str, default: u64, most: u64) -> Result<u64, Response> {
+    let Some(value) = request.query_value(name) else {
+        return Ok(default);
+    };
+    match value.parse() {
+        Ok(number) if number <= most => Ok(number),
+        _ => Err(bad(&format!("{name} is a number from 0 to {most}"))),
+    }
+}
+
+fn millis(request: &Request) -> Result<Duration, Response> {
+    let most = LONGEST.as_millis() as u64;
+    number(request, "ms", 1000, most).map(Duration::from_millis)
+}
+
+fn heavy(request: Request) -> Result<String, Response> {
+    let n = number(&request, "n", HEAVY, HEAVIEST)?;
+    // One by one, which black_box keeps the optimizer from taking together.
+    let total = (0..n).fold(0u64, |total, _| std::hint::black_box(total + 1));
+    Ok(format!("Total: {total}\n"))
+}
+
+fn slow(request: Request) -> crate::Reply {
+    match millis(&request) {
+        Ok(time) => after(time, move || format!("waited {} ms\n", time.as_millis())),
+        Err(refusal) => crate::Reply::Now(refusal),
+    }
+}
+
+fn echo(request: Request) -> Response {
+    let content_type = request.header("content-type").map(<[u8]>::to_vec);
+    let response = Response::bytes(request.into_body());
+    match content_type {
+        Some(content_type) => response.header("Content-Type", content_type),
+        None => response,
+    }
+}
+
+fn stream(request: Request) -> Result<Response, Response> {
+    let n = number(&request, "n", 10, u64::MAX)?;
+    Ok(Response::stream((1..=n).map(|line| format!("{line}\n"))))
+}
+
+fn status(request: Request) -> Response {
+    let code = request.param("code").and_then(|code| code.parse().ok());
+    match code {
+        Some(code @ 200..=599) => {
+            let reason = crate::http::reason(code);
+            Response::text(format!("{code} {reason}\n")).with_status(code)
+        }
+        _ => bad("the code is a number from 200 to 599"),
+    }
+}

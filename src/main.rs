@@ -1,0 +1,7 @@
+//! The `mcluster` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mcluster::cli::main()
+}

@@ -64,6 +64,9 @@ mod worker;
 pub mod cli;
 #[cfg(feature = "cli")]
 mod demo;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 
 pub use app::{
     App, Body, Failure, IntoReply, IntoResponse, Next, Reply, Request, Response, abandon_worker,

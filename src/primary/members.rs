@@ -209,7 +209,7 @@ impl Members {
     /// Those that have ended since the last call, and how.
     pub(super) fn ended(&mut self) -> Vec<(WorkerId, Exit)> {
         let ended = self.0.values_mut().filter_map(|member| {
-            let exit = match member.carrier.try_wait() {
+            let exit = match member.carrier.try_wait(member.hung_up) {
                 Ok(exit) => exit?,
                 Err(error) => Exit::Failed(format!("an unknown cause: {error}")),
             };

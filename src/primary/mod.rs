@@ -111,7 +111,6 @@ impl Primary {
             self.reactor
                 .wait(self.deadline())
                 .map_err(Error::io("waiting for events"))?;
-            let mut child = None;
             for wake in self.wakes() {
                 match wake {
                     Wake::Signals => self.heed_signals()?,
@@ -120,10 +119,10 @@ impl Primary {
                 }
             }
             for (id, exit) in self.members.ended() {
-                child = child.or(self.bury(id, &exit)?);
-            }
-            if let Some(ended) = child {
-                return Ok(ended);
+                // A child must not go on burying: it is nobody's parent.
+                if let Some(ended) = self.bury(id, &exit)? {
+                    return Ok(ended);
+                }
             }
         }
     }

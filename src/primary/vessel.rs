@@ -166,16 +166,17 @@ impl Carrier {
         }
     }
 
-    /// How the worker ended, if it has. To be asked once after that.
+    /// How the worker ended, if it has. To be asked once after that. `hung_up` is whether its end of
+    /// the channel is closed: a thread's last act but for tidying up, which is then waited for.
     ///
     /// # Errors
     ///
     /// When somebody else has buried the process.
-    pub(super) fn try_wait(&mut self) -> io::Result<Option<Exit>> {
+    pub(super) fn try_wait(&mut self, hung_up: bool) -> io::Result<Option<Exit>> {
         match self {
             Self::Process(pid) => Ok(process::try_wait(*pid)?.map(Exit::Process)),
             Self::Thread(thread) => {
-                let ended = thread.take_if(|thread| thread.is_finished());
+                let ended = thread.take_if(|thread| hung_up || thread.is_finished());
                 Ok(ended.map(|thread| {
                     thread.join().unwrap_or_else(|panic| {
                         Exit::Failed(format!("panic: {}", panic_message(&*panic)))

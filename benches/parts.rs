@@ -1,0 +1,88 @@
+//! Single parts of the path of a request, each for itself: `cargo bench --features internals --bench parts`.
+
+use divan::{Bencher, black_box};
+use mcluster::App;
+use mcluster::http::{self, ChunkedDecoder, Head, HeadLimits};
+use mcluster::internals::{Border, Exchange, Floor};
+
+fn main() {
+    divan::main();
+}
+
+const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:3000\r\n\r\n";
+
+const BROWSER: &[u8] = b"GET /articles/2026/11/cluster?page=2&sort=new HTTP/1.1\r\n\
+    Host: www.example.com\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
+    Accept-Language: en-GB,en;q=0.5\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Connection: keep-alive\r\n\
+    Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\
+    Upgrade-Insecure-Requests: 1\r\n\
+    Sec-Fetch-Mode: navigate\r\n\r\n";
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Date: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Length: 6\r\n\r\nhello\n";
+
+#[divan::bench(args = ["plain", "browser"])]
+fn parse_head(bencher: Bencher<'_, '_>, client: &str) {
+    let head = if client == "plain" { PLAIN } else { BROWSER };
+    let limits = HeadLimits::default();
+    let mut parsed = Head::new();
+    bencher.bench_local(|| parsed.parse(black_box(head), &limits));
+}
+
+#[divan::bench]
+fn encode_head(bencher: Bencher<'_, '_>) {
+    let mut out = Vec::with_capacity(1024);
+    bencher.bench_local(|| {
+        out.clear();
+        http::status_line(&mut out, black_box(200));
+        http::field(&mut out, "Content-Type", b"text/plain; charset=utf-8");
+        http::content_length(&mut out, black_box(12345));
+        out.len()
+    });
+}
+
+#[divan::bench]
+fn decode_chunks(bencher: Bencher<'_, '_>) {
+    let mut chunked = Vec::new();
+    for _ in 0..16 {
+        http::chunk(&mut chunked, &[b'x'; 1000]);
+    }
+    http::last_chunk(&mut chunked);
+    let mut body = Vec::with_capacity(16_000);
+    bencher.bench_local(|| {
+        body.clear();
+        ChunkedDecoder::new(1 << 20).decode(black_box(&chunked), &mut body)
+    });
+}
+
+/// A message with descriptors to a worker and back out of the channel.
+#[divan::bench(args = [1, 8, 64])]
+fn hand_over(bencher: Bencher<'_, '_>, count: usize) {
+    let mut border = Border::new().expect("descriptors");
+    bencher
+        .counter(divan::counter::ItemsCount::new(count))
+        .bench_local(|| border.hand_over(count).expect("a channel"));
+}
+
+/// The whole server: a request in at a socket pair, its answer out. The client's own write and
+/// read are in the figure, as they are in `floor`.
+#[divan::bench(args = [1, 16])]
+fn full_request(bencher: Bencher<'_, '_>, pipelined: usize) {
+    let app = App::new().get("/", |_| "hello\n");
+    let mut exchange = Exchange::new(app).expect("descriptors");
+    let requests = PLAIN.repeat(pipelined);
+    bencher
+        .counter(divan::counter::ItemsCount::new(pipelined))
+        .bench_local(|| exchange.turn(&requests).expect("an answer"));
+}
+
+/// The same system calls without a server between them (but for epoll_wait).
+#[divan::bench]
+fn floor(bencher: Bencher<'_, '_>) {
+    let mut floor = Floor::new().expect("descriptors");
+    bencher.bench_local(|| floor.turn(PLAIN, ANSWER).expect("an answer"));
+}

@@ -1,0 +1,142 @@
+//! What the benches drive and no user should: single parts of the machinery, in a harness.
+//!
+//! Behind the feature `internals`; no promise of stability.
+
+use crate::app::App;
+use crate::ipc::{Channel, Message, Received};
+use crate::net::Reactor;
+use crate::server::{Limits, Server};
+use crate::sys::listener::Peer;
+use crate::sys::socket;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+/// One connection through a whole server: loop, parsing, routing, encoding.
+#[derive(Debug)]
+pub struct Exchange {
+    reactor: Reactor,
+    server: Server,
+    client: UnixStream,
+    answer: Vec<u8>,
+}
+
+impl Exchange {
+    /// A server for `app` with one open connection.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptors are left.
+    pub fn new(app: App) -> io::Result<Self> {
+        let reactor = Reactor::new()?;
+        let mut server = Server::new(Arc::new(app), Limits::default(), 1, None);
+        let (client, socket) = UnixStream::pair()?;
+        socket.set_nonblocking(true)?;
+        server.begin(reactor.now());
+        server.adopt(reactor.registry(), OwnedFd::from(socket), Peer::Unix);
+        Ok(Self {
+            reactor,
+            server,
+            client,
+            answer: vec![0; 256 * 1024],
+        })
+    }
+
+    /// Sends `requests`, lets the server do a turn, and returns how many bytes it answered.
+    ///
+    /// # Errors
+    ///
+    /// When the server closed the connection.
+    pub fn turn(&mut self, requests: &[u8]) -> io::Result<usize> {
+        self.client.write_all(requests)?;
+        self.reactor.wait(None)?;
+        self.server.begin(self.reactor.now());
+        for ready in self.reactor.ready() {
+            self.server.ready(self.reactor.registry(), ready);
+        }
+        self.server.proceed(self.reactor.registry());
+        self.server.end();
+        self.client.read(&mut self.answer)
+    }
+}
+
+/// The border between a primary and a worker.
+#[derive(Debug)]
+pub struct Border {
+    primary: Channel,
+    worker: Channel,
+    connections: Vec<OwnedFd>,
+}
+
+impl Border {
+    /// A channel, and as many connections as fit into one hand.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptors are left.
+    pub fn new() -> io::Result<Self> {
+        let (primary, worker) = Channel::pair()?;
+        let connection = |_| Ok(File::open("/dev/null")?.into());
+        let connections = (0..crate::ipc::HAND).map(connection);
+        Ok(Self {
+            primary,
+            worker,
+            connections: connections.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Hands `count` connections over in one message, and takes them; how many arrived.
+    ///
+    /// # Errors
+    ///
+    /// When the channel fails.
+    pub fn hand_over(&mut self, count: usize) -> io::Result<usize> {
+        let with: Vec<_> = self
+            .connections
+            .iter()
+            .take(count)
+            .map(AsFd::as_fd)
+            .collect();
+        let peers = vec![Peer::Unix; with.len()];
+        let message = Message::Newconn { listener: 0, peers };
+        self.primary.try_send(&message, &with)?;
+        match self.worker.receive()? {
+            Received::Message(_, fds) => Ok(fds.len()),
+            Received::Nothing | Received::Closed => Ok(0),
+        }
+    }
+}
+
+/// One read and one write on a socket pair and nothing else: what [`Exchange`] cannot go below.
+#[derive(Debug)]
+pub struct Floor {
+    client: UnixStream,
+    server: UnixStream,
+}
+
+impl Floor {
+    /// A connection.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptors are left.
+    pub fn new() -> io::Result<Self> {
+        let (client, server) = UnixStream::pair()?;
+        Ok(Self { client, server })
+    }
+
+    /// Sends `request`, answers with `answer`, reads it.
+    ///
+    /// # Errors
+    ///
+    /// As read(2) and write(2).
+    pub fn turn(&mut self, request: &[u8], answer: &[u8]) -> io::Result<usize> {
+        let mut buffer = [0; 4096];
+        self.client.write_all(request)?;
+        socket::read(self.server.as_fd(), &mut buffer)?;
+        socket::write(self.server.as_fd(), answer)?;
+        self.client.read(&mut buffer)
+    }
+}

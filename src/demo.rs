@@ -3,6 +3,7 @@
 //! Written against the public library alone, as a user would.
 
 use crate::{App, Mode, Request, Response, abandon_worker, after, pooled};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What `/heavy` counts to, unless asked otherwise, and at most.
@@ -43,7 +44,9 @@ fn with_chaos(app: App) -> App {
 }
 
 fn home(mode: Mode, request: &Request) -> String {
-    let pid = std::process::id();
+    // Asked once a process: handlers run after the fork.
+    static PID: OnceLock<u32> = OnceLock::new();
+    let pid = PID.get_or_init(std::process::id);
     match mode {
         Mode::Processes => format!("Handled by process {pid}\n"),
         Mode::Threads => format!("Handled by process {pid} thread {}\n", request.worker()),

@@ -6,9 +6,9 @@
 
 use crate::app::App;
 use crate::board::Slot;
-use crate::ipc::{Channel, Message, Received};
+use crate::ipc::{Channel, FLUSH_AGAIN, Message, Received};
 use crate::net::token::FIRST;
-use crate::net::{Reactor, register};
+use crate::net::{Reactor, deregister, register, register_reader};
 use crate::server::{Limits, Server};
 use crate::sys::listener::Listener;
 use crate::sys::signal::{SIGQUIT, SIGTERM, SignalFd};
@@ -22,9 +22,6 @@ const CHANNEL: usize = 0;
 const WAKER: usize = 1;
 const SIGNALS: usize = 2;
 const LISTENERS: usize = 16;
-
-/// Messages read in one turn, so that a flood of connections does not starve the open ones.
-const MESSAGES_PER_TURN: usize = 4;
 
 /// Which worker: from 1, and never reused in the life of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,8 +103,6 @@ struct Worker {
     signals: Option<SignalFd>,
     /// Connections that the primary has handed over, taken or not.
     handed: u64,
-    /// The channel may hold more than the last turn read.
-    unread: bool,
     ending: Option<Reason>,
     /// When an ending worker stops waiting.
     deadline: Option<Instant>,
@@ -123,7 +118,7 @@ impl Worker {
             signals,
         } = seat;
         let reactor = Reactor::new()?;
-        register(reactor.registry(), &channel, CHANNEL)?;
+        register_reader(reactor.registry(), &channel, CHANNEL)?;
         if let Some(signals) = &signals {
             register(reactor.registry(), signals, SIGNALS)?;
         }
@@ -140,8 +135,6 @@ impl Worker {
             settings,
             signals,
             handed: 0,
-            // What came before the channel was registered is found without an event.
-            unread: true,
             ending: None,
             deadline: None,
         })
@@ -149,15 +142,14 @@ impl Worker {
 
     /// One turn: wait, do what became ready, publish.
     fn turn(&mut self) -> io::Result<()> {
-        let deadline = [self.server.deadline(), self.deadline];
-        match deadline.into_iter().flatten().min() {
-            _ if self.unread => self.reactor.wait_no_longer()?,
-            deadline => self.reactor.wait(deadline)?,
-        }
+        let unsent = self.channel.has_unsent();
+        let flush = unsent.then(|| self.reactor.now() + FLUSH_AGAIN);
+        let deadlines = [self.server.deadline(), self.deadline, flush];
+        self.reactor.wait(deadlines.into_iter().flatten().min())?;
         let now = self.reactor.now();
         self.slot.busy(now);
         self.server.begin(now);
-        let mut channel = self.unread;
+        let mut channel = unsent;
         let mut signals = false;
         for ready in self.reactor.ready() {
             match ready.token {
@@ -177,7 +169,9 @@ impl Worker {
         if signals {
             self.heed_signals()?;
         }
-        self.server.end();
+        if let Some(now) = self.server.end() {
+            self.reactor.set_now(now);
+        }
         let waiting = self.server.pool_waiting();
         self.slot.publish(self.server.counters_mut(), waiting);
         self.slot.idle();
@@ -185,30 +179,27 @@ impl Worker {
     }
 
     fn listen_to_primary(&mut self) -> io::Result<()> {
-        self.unread = false;
-        if self.channel.flush().is_err() {
-            self.end(Reason::Orphaned);
-            return Ok(());
+        if let Err(error) = self.channel.flush() {
+            log::debug!("worker {} is not heard: {error}", self.id);
         }
-        for _ in 0..MESSAGES_PER_TURN {
-            match self.channel.receive() {
-                Ok(Received::Message(message, with)) => self.heard(message, with)?,
-                Ok(Received::Nothing) => return Ok(()),
-                Ok(Received::Closed) => {
-                    self.end(Reason::Orphaned);
-                    return Ok(());
-                }
-                // Most likely descriptors ran out, and a hand was cut short. The primary has
-                // copies of it; this worker has lost count, so it finishes what it has and goes.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    log::error!("worker {} makes room for another: {error}", self.id);
-                    self.leave()?;
-                }
-                Err(error) => return Err(error),
+        // One message a turn: a flood of connections does not starve those that are open.
+        match self.channel.receive() {
+            Ok(Received::Message(message, with)) => self.heard(message, with),
+            Ok(Received::Nothing) => Ok(()),
+            Ok(Received::Closed) => {
+                // The end stays readable, so the loop must not be told of it again.
+                deregister(self.reactor.registry(), &self.channel)?;
+                self.end(Reason::Orphaned);
+                Ok(())
             }
+            // Most likely descriptors ran out, and a hand was cut short. The primary has copies
+            // of it; this worker has lost count, so it finishes what it has and goes.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                log::error!("worker {} makes room for another: {error}", self.id);
+                self.leave()
+            }
+            Err(error) => Err(error),
         }
-        self.unread = true;
-        Ok(())
     }
 
     fn heard(&mut self, message: Message, with: Vec<OwnedFd>) -> io::Result<()> {
@@ -290,10 +281,7 @@ impl Worker {
     fn say(&mut self, message: &Message) -> io::Result<()> {
         match self.channel.send(message, &[]) {
             // The end of the channel will be read, and is the better news of the two.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.unread = true;
-                Ok(())
-            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result,
         }
     }

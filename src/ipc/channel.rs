@@ -7,7 +7,12 @@ use super::{HAND, Message};
 use crate::sys::{fds, socket};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// How soon to try again when the other end has no room for what must be said. That is rare
+/// enough not to have every read of the other end wake this one.
+pub(crate) const FLUSH_AGAIN: Duration = Duration::from_millis(5);
 
 /// What reading a channel found.
 #[derive(Debug)]
@@ -103,7 +108,12 @@ impl Channel {
         Ok(true)
     }
 
-    /// Reads one message. Call until it says [`Received::Nothing`]: readiness is edge-triggered.
+    /// Whether something waits for room: call [`Channel::flush`] after [`FLUSH_AGAIN`].
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Reads one message.
     ///
     /// # Errors
     ///
@@ -134,9 +144,9 @@ impl Channel {
     }
 }
 
-impl AsRawFd for Channel {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

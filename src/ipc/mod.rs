@@ -7,7 +7,7 @@
 mod channel;
 mod codec;
 
-pub(crate) use channel::{Channel, Received};
+pub(crate) use channel::{Channel, FLUSH_AGAIN, Received};
 
 use crate::sys::listener::{Address, Peer};
 

@@ -6,5 +6,7 @@
 mod poll;
 mod timers;
 
-pub(crate) use poll::{Reactor, Ready, Waker, deregister, register, register_listener, token};
+pub(crate) use poll::{
+    Reactor, Ready, Waker, deregister, register, register_listener, register_reader, token,
+};
 pub(crate) use timers::Timers;

@@ -5,7 +5,7 @@ use mio::unix::SourceFd;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How many events one wait may bring: enough for a busy turn, small enough to stay in cache.
 const EVENTS_PER_TURN: usize = 512;
@@ -53,16 +53,8 @@ impl Reactor {
     ///
     /// As epoll_wait(2), but an interrupted wait is a turn without events.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-        let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        self.wait_for(timeout)
-    }
-
-    /// As [`Reactor::wait`], returning at once with what is ready now.
-    pub(crate) fn wait_no_longer(&mut self) -> io::Result<()> {
-        self.wait_for(Some(Duration::ZERO))
-    }
-
-    fn wait_for(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        // From the last reading: the turn since then is short, or somebody has said how long.
+        let timeout = deadline.map(|at| at.saturating_duration_since(self.now));
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             Err(_) => self.events.clear(),
@@ -70,6 +62,11 @@ impl Reactor {
         }
         self.now = Instant::now();
         Ok(())
+    }
+
+    /// Somebody has read the clock in the meantime.
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = now;
     }
 
     /// When the current turn began.
@@ -155,13 +152,27 @@ pub(crate) fn register_listener(
     sys::epoll::add_exclusive(registry.as_raw_fd(), fd.as_fd(), token as u64)
 }
 
+/// Registers a descriptor for reading alone, level-triggered: for one that brings a message at a
+/// time, where reading until nothing is left would cost a call more each time.
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn register_reader(
+    registry: &mio::Registry,
+    fd: &impl AsFd,
+    token: usize,
+) -> io::Result<()> {
+    sys::epoll::add_reader(registry.as_raw_fd(), fd.as_fd(), token as u64)
+}
+
 /// Takes a descriptor out of the set.
 ///
 /// # Errors
 ///
 /// As epoll_ctl(2).
-pub(crate) fn deregister(registry: &mio::Registry, fd: &impl AsRawFd) -> io::Result<()> {
-    registry.deregister(&mut SourceFd(&fd.as_raw_fd()))
+pub(crate) fn deregister(registry: &mio::Registry, fd: &impl AsFd) -> io::Result<()> {
+    registry.deregister(&mut SourceFd(&fd.as_fd().as_raw_fd()))
 }
 
 /// Tokens that name a place in a table and its occupant, so that a late event of one connection

@@ -299,7 +299,9 @@ impl Cluster {
             waiting: VecDeque::new(),
             offer_at: None,
             inspect_at: None,
+            flush_at: None,
             refusing: false,
+            deaths: false,
             announced: false,
             last_exit: String::new(),
         })

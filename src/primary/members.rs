@@ -9,6 +9,7 @@ use super::vessel::{Carrier, Exit};
 use crate::board::Slot;
 use crate::ipc::{Channel, Message, Received};
 use crate::metrics;
+use crate::net::deregister;
 use crate::sys::listener::{Listener, Peer};
 use crate::sys::socket;
 use crate::worker::WorkerId;
@@ -63,17 +64,18 @@ impl Member {
         }
     }
 
-    /// Reads what it says; sends what it had no room for before.
+    /// Reads what it says.
     pub(super) fn receive(&mut self) -> io::Result<Received> {
-        if let Err(error) = self.channel.flush() {
-            log::debug!("{self}: {error}");
-        }
         self.channel.receive()
     }
 
     /// Its end of the channel is closed: it is gone, or about to be.
-    pub(super) fn hung_up(&mut self) {
+    pub(super) fn hung_up(&mut self, registry: &mio::Registry) {
         self.hung_up = true;
+        // The end stays readable, so the loop must not be told of it again.
+        if let Err(error) = deregister(registry, &self.channel) {
+            log::error!("{self} cannot be forgotten: {error}");
+        }
     }
 
     pub(super) fn say(&mut self, message: &Message) {
@@ -225,6 +227,19 @@ impl Members {
             member.room(limit)
         });
         settled.sum()
+    }
+
+    /// Sends what some of them had no room for before; whether anything still waits.
+    pub(super) fn flush(&mut self) -> bool {
+        let mut unsent = false;
+        for member in self
+            .0
+            .values_mut()
+            .filter(|member| member.channel.has_unsent())
+        {
+            unsent |= member.channel.flush().is_ok_and(|all| !all);
+        }
+        unsent
     }
 
     /// Whether any of them was handed something that it has not taken.

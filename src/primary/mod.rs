@@ -23,9 +23,9 @@ pub use vessel::Mode;
 
 use crate::app::App;
 use crate::board::Board;
-use crate::ipc::{Channel, Message, Received};
+use crate::ipc::{Channel, FLUSH_AGAIN, Message, Received};
 use crate::net::token::FIRST;
-use crate::net::{Reactor, register};
+use crate::net::{Reactor, register_reader};
 use crate::server::gate::{Accepted, Gate};
 use crate::sys::listener::Address;
 use crate::sys::process;
@@ -92,8 +92,12 @@ struct Primary {
     offer_at: Option<Instant>,
     /// When to look for connections that were handed over and not taken.
     inspect_at: Option<Instant>,
+    /// When to say again what a worker had no room for.
+    flush_at: Option<Instant>,
     /// No worker lives, so clients are refused.
     refusing: bool,
+    /// Somebody has died, or hung up.
+    deaths: bool,
     announced: bool,
     /// How the last worker ended that did not end in order.
     last_exit: String,
@@ -117,6 +121,9 @@ impl Primary {
                     Wake::Listener(token) => self.accept(token),
                     Wake::Worker(id) => self.hear(id),
                 }
+            }
+            if !std::mem::take(&mut self.deaths) {
+                continue;
             }
             for (id, exit) in self.members.ended() {
                 // A child must not go on burying: it is nobody's parent.
@@ -145,6 +152,7 @@ impl Primary {
             self.gate.deadline(),
             self.offer_at,
             self.inspect_at,
+            self.flush_at,
         ];
         all.into_iter().flatten().min()
     }
@@ -180,7 +188,7 @@ impl Primary {
             Ok((Launched::Child(seat), _)) => return Ok(Some(seat)),
             Ok((Launched::Parent(carrier), channel)) => {
                 let token = FIRST + id.0 as usize;
-                if let Err(error) = register(self.reactor.registry(), &channel, token) {
+                if let Err(error) = register_reader(self.reactor.registry(), &channel, token) {
                     log::error!("worker {id} cannot be heard: {error}");
                 }
                 let slot = self.board.slot(place);
@@ -237,8 +245,8 @@ impl Primary {
         while let Some(signal) = self.signals.read().map_err(Error::io("reading signals"))? {
             match signal {
                 SIGTERM | SIGINT | SIGQUIT => self.stop(),
-                // Who died is found by asking for each.
-                _ => {}
+                // SIGCHLD, one of which may stand for several: who died is found by asking.
+                _ => self.deaths = true,
             }
         }
         Ok(())
@@ -323,24 +331,26 @@ impl Primary {
         if !self.waiting.is_empty() {
             self.offer_at = Some(now + OFFER_AGAIN);
         }
+        self.flush_at = self.members.flush().then(|| now + FLUSH_AGAIN);
         if self.inspect_at.is_none() && self.members.any_untaken() {
             self.inspect_at = Some(now + INSPECT);
         }
     }
 
     fn hear(&mut self, id: WorkerId) {
-        loop {
-            let Some(member) = self.members.get_mut(id) else {
-                return;
-            };
-            match member.receive() {
-                Ok(Received::Message(message, _)) => self.heard(id, &message),
-                Ok(Received::Nothing) => return,
-                Ok(Received::Closed) => return member.hung_up(),
-                Err(error) => {
-                    log::error!("{member} cannot be understood: {error}");
-                    return self.kill(id);
-                }
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        match member.receive() {
+            Ok(Received::Message(message, _)) => self.heard(id, &message),
+            Ok(Received::Nothing) => {}
+            Ok(Received::Closed) => {
+                member.hung_up(self.reactor.registry());
+                self.deaths = true;
+            }
+            Err(error) => {
+                log::error!("{member} cannot be understood: {error}");
+                self.kill(id);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::sys::listener::{Listener, Peer};
 use crate::sys::socket;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Connections accepted at one event. More would let the loop that wakes first take all of a
@@ -34,12 +34,6 @@ struct Entry {
 impl AsFd for Entry {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
-    }
-}
-
-impl AsRawFd for Entry {
-    fn as_raw_fd(&self) -> RawFd {
-        self.listener.as_fd().as_raw_fd()
     }
 }
 

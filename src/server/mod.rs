@@ -370,13 +370,17 @@ impl Server {
             .min()
     }
 
-    /// The turn is over: accounts for the time that its answers took.
-    pub(crate) fn end(&mut self) {
+    /// The turn is over: accounts for the time that its answers took. The time, if it had to be
+    /// asked for.
+    pub(crate) fn end(&mut self) -> Option<Instant> {
         let answers = std::mem::take(&mut self.turn.answered);
-        if answers > 0 {
-            let took = self.turn.now.elapsed();
-            self.turn.counters.took(took, answers);
+        if answers == 0 {
+            return None;
         }
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.turn.now);
+        self.turn.counters.took(took, answers);
+        Some(now)
     }
 
     /// What this server has counted.

@@ -1,4 +1,4 @@
-//! The one epoll(7) call that mio does not make. Owns nothing; leaves waiting to `net`.
+//! The epoll(7) calls that mio does not make: level-triggered ones. Owns nothing; leaves waiting to `net`.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -10,8 +10,21 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 ///
 /// As epoll_ctl(2).
 pub(crate) fn add_exclusive(epoll: RawFd, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    add(epoll, fd, token, libc::EPOLLIN | libc::EPOLLEXCLUSIVE)
+}
+
+/// Adds a descriptor with `EPOLLIN`, level-triggered.
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn add_reader(epoll: RawFd, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    add(epoll, fd, token, libc::EPOLLIN)
+}
+
+fn add(epoll: RawFd, fd: BorrowedFd<'_>, token: u64, events: i32) -> io::Result<()> {
     let mut event = libc::epoll_event {
-        events: (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32,
+        events: events as u32,
         u64: token,
     };
     // SAFETY: `event` is a valid epoll_event for the length of the call, which copies it; a wrong

@@ -43,14 +43,8 @@ pub(super) struct Serve {
     workers: Option<Workers>,
 
     /// Where to listen (repeatable): HOST:PORT, :PORT, [V6]:PORT, unix:PATH or fd:N
-    /// [default: 127.0.0.1:3000, or HOST and PORT from the environment]
-    #[arg(
-        short,
-        long,
-        value_name = "ADDR",
-        env = "MCLUSTER_LISTEN",
-        value_delimiter = ','
-    )]
+    /// [env: MCLUSTER_LISTEN=ADDR,ADDR] [default: 127.0.0.1:3000, or HOST and PORT from the environment]
+    #[arg(short, long, value_name = "ADDR")]
     listen: Vec<Listen>,
 
     /// Who accepts connections: rr (the primary deals them out) or shared (every worker)
@@ -139,9 +133,19 @@ impl Serve {
     ///
     /// When a variable makes no sense.
     pub(super) fn addresses(&self) -> crate::Result<Vec<Listen>> {
-        let (host, port) = (variable("HOST")?, variable("PORT")?);
-        if !self.listen.is_empty() || (host.is_none() && port.is_none()) {
+        if !self.listen.is_empty() {
             return Ok(self.listen.clone());
+        }
+        const NAME: &str = "MCLUSTER_LISTEN";
+        if let Some(list) = variable(NAME)? {
+            let addresses = list
+                .split(',')
+                .map(|one| in_variable(NAME, one.trim().parse()));
+            return addresses.collect();
+        }
+        let (host, port) = (variable("HOST")?, variable("PORT")?);
+        if host.is_none() && port.is_none() {
+            return Ok(Vec::new());
         }
         let host = host.unwrap_or_else(|| "127.0.0.1".to_owned());
         let port = port.unwrap_or_else(|| "3000".to_owned());

@@ -1,7 +1,7 @@
 //! The command: flags in, exit status out.
 //!
 //! `flags` says what may be written, `values` reads the words of single flags; here they become a
-//! [`Cluster`](crate::Cluster). Owns stdout (the `listening on` lines) and the log on stderr.
+//! [`Cluster`]. Owns stdout (the `listening on` lines) and the log on stderr.
 
 mod flags;
 mod values;

@@ -253,23 +253,24 @@ impl Cluster {
             let what = format!("{count} workers: from 1 to {MAX_WORKERS} are possible");
             return Err(Error::Settings(what));
         }
+        self.limits.check().map_err(Error::Settings)?;
         let cpus = cpu::available();
         let (workers, why) = self.workers.resolve(&cpus);
         let listeners = self.bind()?;
         ignore_broken_pipe();
         let pool = self.pool.unwrap_or_else(|| (cpus.count / workers).max(1));
-        let settings = Settings {
-            limits: self.limits_within_reach(workers),
-            pool,
-            listeners: listeners.len() as u32,
-            drain_timeout: self.drain_timeout,
-        };
         log::info!(
             "mcluster {}: {workers} workers ({why}) as {}, schedule {}, pool {pool}",
             env!("CARGO_PKG_VERSION"),
             self.mode,
             self.schedule,
         );
+        let settings = Settings {
+            limits: self.limits_within_reach(workers),
+            pool,
+            listeners: listeners.len() as u32,
+            drain_timeout: self.drain_timeout,
+        };
         let reactor = Reactor::new().map_err(Error::io("making an epoll set"))?;
         let mut gate = match self.schedule {
             SchedulingPolicy::RoundRobin => Gate::default(),
@@ -384,6 +385,12 @@ mod tests {
         assert_eq!(bad.exit_code(), 2);
         let app = App::new().get("relative", |_| "");
         assert_eq!(Cluster::new(app).run().unwrap_err().exit_code(), 2);
+        let limits = Limits {
+            connections: 0,
+            ..Limits::default()
+        };
+        let closed = Cluster::new(App::new()).limits(limits);
+        assert_eq!(closed.run().unwrap_err().exit_code(), 2);
         let none = Cluster::new(App::new()).workers(Workers::Count(0));
         assert_eq!(none.run().unwrap_err().exit_code(), 2);
     }

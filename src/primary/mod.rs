@@ -12,6 +12,7 @@ mod listen;
 mod members;
 mod scheduler;
 mod supervisor;
+mod talk;
 mod vessel;
 
 pub use cluster::{Cluster, Workers};
@@ -23,7 +24,7 @@ pub use vessel::Mode;
 
 use crate::app::App;
 use crate::board::Board;
-use crate::ipc::{Channel, FLUSH_AGAIN, Message, Received};
+use crate::ipc::{Channel, FLUSH_AGAIN, Message};
 use crate::net::token::FIRST;
 use crate::net::{Reactor, register_reader};
 use crate::server::gate::{Accepted, Gate};
@@ -99,7 +100,7 @@ struct Primary {
     /// Somebody has died, or hung up.
     deaths: bool,
     announced: bool,
-    /// How the last worker ended that did not end in order.
+    /// How the last worker ended.
     last_exit: String,
 }
 
@@ -204,7 +205,7 @@ impl Primary {
             Err(error) => {
                 log::error!("worker {id} cannot be launched: {error}");
                 self.last_exit = error.to_string();
-                self.supervisor.exited(id, self.reactor.now());
+                self.supervisor.exited(id, false, self.reactor.now());
             }
         }
         Ok(None)
@@ -235,7 +236,7 @@ impl Primary {
                     "worker {id} is a thread and cannot be killed; it ends with its process"
                 );
                 self.members.remove(id);
-                self.supervisor.exited(id, self.reactor.now());
+                self.supervisor.exited(id, false, self.reactor.now());
             }
             Err(error) => log::error!("{member} cannot be killed: {error}"),
         }
@@ -337,97 +338,13 @@ impl Primary {
         }
     }
 
-    fn hear(&mut self, id: WorkerId) {
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        match member.receive() {
-            Ok(Received::Message(message, _)) => self.heard(id, &message),
-            Ok(Received::Nothing) => {}
-            Ok(Received::Closed) => {
-                member.hung_up(self.reactor.registry());
-                self.deaths = true;
-            }
-            Err(error) => {
-                log::error!("{member} cannot be understood: {error}");
-                self.kill(id);
-            }
-        }
-    }
-
-    fn heard(&mut self, id: WorkerId, message: &Message) {
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        match message {
-            Message::Online => {
-                log::info!("{member} is online");
-                let pid = member.carrier.pid().as_raw();
-                self.tell(&Event::Online { worker: id, pid });
-            }
-            Message::QueryServer { listener } => {
-                let shared = self.policy == SchedulingPolicy::Shared;
-                match self.gate.listeners().nth(*listener as usize) {
-                    Some(found) => member.offer(*listener, found, shared),
-                    None => log::debug!("{member} comes too late for listener {listener}"),
-                }
-            }
-            Message::Listening { listener } => self.listening(id, *listener),
-            Message::Disconnect => {
-                log::info!("{member} is leaving");
-                let back = member.leave();
-                self.waiting.extend(back);
-            }
-            Message::Server { .. } | Message::Newconn { .. } => {
-                log::warn!("{member} says what only a primary says: {message:?}");
-            }
-        }
-    }
-
-    fn listening(&mut self, id: WorkerId, listener: u32) {
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        let Some(found) = self.gate.listeners().nth(listener as usize) else {
-            return;
-        };
-        let address = url(found.address());
-        member.listening += 1;
-        let complete = member.listening == self.settings.listeners;
-        log::debug!("{member} is listening on {address}");
-        self.tell(&Event::Listening {
-            worker: id,
-            address,
-        });
-        if complete {
-            self.supervisor.listening(id);
-            let now = self.reactor.now();
-            if let Some(member) = self.members.get_mut(id) {
-                member.ready = true;
-                log::info!(
-                    "{member} is listening, {:?} after its fork",
-                    now - member.since
-                );
-            }
-        }
-        if !self.announced && self.supervisor.all_listening() {
-            self.announced = true;
-            let addresses = self
-                .gate
-                .listeners()
-                .map(|one| url(one.address()))
-                .collect();
-            self.tell(&Event::Ready { addresses });
-        }
-    }
-
     /// A worker is gone: what it never took goes to others, and its place is filled again.
     fn bury(&mut self, id: WorkerId, exit: &Exit) -> Result<Option<Ended>> {
         let Some(member) = self.members.remove(id) else {
             return Ok(None);
         };
         let now = self.reactor.now();
-        self.supervisor.exited(id, now);
+        self.supervisor.exited(id, exit.in_order(), now);
         let actions = self.supervisor.reconcile(now);
         let next = match actions.first() {
             Some(Action::Fork { id, .. }) => format!("; forking worker {id}"),
@@ -441,8 +358,8 @@ impl Primary {
             log::info!("{member} exited: {exit}{next}");
         } else {
             log::warn!("{member} died: {exit}{next}");
-            self.last_exit = exit.to_string();
         }
+        self.last_exit = exit.to_string();
         member.log_figures();
         let pid = member.carrier.pid().as_raw();
         let untaken = member.into_untaken();

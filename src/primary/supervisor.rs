@@ -7,7 +7,7 @@
 use crate::worker::WorkerId;
 use std::time::{Duration, Instant};
 
-/// A worker that dies sooner after its fork died young.
+/// A worker that dies sooner after its fork died young, as does one that never listened.
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// After the second young death in a row a place waits this long, then twice as long each time.
@@ -102,17 +102,19 @@ impl Supervisor {
         }
     }
 
-    /// Fact: a worker is gone, or could not be launched.
-    pub(super) fn exited(&mut self, id: WorkerId, now: Instant) {
+    /// Fact: a worker is gone, or could not be launched. `in_order` is whether it went by itself.
+    pub(super) fn exited(&mut self, id: WorkerId, in_order: bool, now: Instant) {
         self.deaths += 1;
         for place in &mut self.places {
             let Some(occupant) = place.occupant.take_if(|occupant| occupant.id == id) else {
                 continue;
             };
             let young = now.saturating_duration_since(occupant.since) < YOUNG;
-            place.streak = match (young, occupant.listening) {
-                (false, true) => 0,
-                _ => place.streak.saturating_add(1),
+            let served = occupant.listening && (in_order || !young);
+            place.streak = if served {
+                0
+            } else {
+                place.streak.saturating_add(1)
             };
             // Once may be bad luck; the second time is worth a pause.
             place.not_before = place.streak.checked_sub(2).map(|doublings| {
@@ -237,11 +239,18 @@ mod tests {
         supervisor.listening(WorkerId(2));
         assert!(supervisor.all_listening());
         let later = start + millis(5000);
-        supervisor.exited(WorkerId(1), later);
+        supervisor.exited(WorkerId(1), false, later);
         assert!(!supervisor.all_listening());
         assert_eq!(supervisor.reconcile(later), [fork(0, 3)]);
+        // One that was told to go, however young, has not failed.
+        supervisor.listening(WorkerId(3));
+        supervisor.exited(WorkerId(3), true, later);
+        assert_eq!(supervisor.reconcile(later), [fork(0, 4)]);
+        supervisor.listening(WorkerId(4));
+        supervisor.exited(WorkerId(4), true, later);
+        assert_eq!(supervisor.reconcile(later), [fork(0, 5)]);
         // One that nobody knows changes nothing.
-        supervisor.exited(WorkerId(77), later);
+        supervisor.exited(WorkerId(77), false, later);
         assert_eq!(supervisor.reconcile(later), []);
     }
 
@@ -254,7 +263,7 @@ mod tests {
         let mut id = 1;
         let mut delays = Vec::new();
         for _ in 0..14 {
-            supervisor.exited(WorkerId(id), now);
+            supervisor.exited(WorkerId(id), false, now);
             let delay = supervisor.deadline().map_or(Duration::ZERO, |at| at - now);
             if delay > Duration::ZERO {
                 assert_eq!(supervisor.reconcile(now + delay - millis(1)), []);
@@ -271,7 +280,7 @@ mod tests {
         // One that has served for a while is forgiven.
         supervisor.listening(WorkerId(id));
         now += millis(1000);
-        supervisor.exited(WorkerId(id), now);
+        supervisor.exited(WorkerId(id), false, now);
         assert_eq!(supervisor.reconcile(now), [fork(0, id + 1)]);
     }
 
@@ -281,7 +290,7 @@ mod tests {
         let mut supervisor = Supervisor::new(1, DRAIN);
         for id in 1..=5 {
             assert_eq!(supervisor.reconcile(now), [fork(0, id)]);
-            supervisor.exited(WorkerId(id), now);
+            supervisor.exited(WorkerId(id), false, now);
             now = supervisor.deadline().unwrap_or(now);
         }
         assert_eq!(supervisor.reconcile(now), [Action::GiveUp { deaths: 5 }]);
@@ -298,12 +307,12 @@ mod tests {
         assert_eq!(supervisor.reconcile(start), told);
         assert_eq!(supervisor.reconcile(start), []);
         assert_eq!(supervisor.deadline(), Some(start + DRAIN));
-        supervisor.exited(one, start);
+        supervisor.exited(one, false, start);
         assert_eq!(supervisor.reconcile(start), [], "nobody is forked any more");
         assert_eq!(supervisor.reconcile(start + DRAIN), [Action::Kill(two)]);
         assert_eq!(supervisor.reconcile(start + DRAIN), []);
         assert_eq!(supervisor.deadline(), None);
-        supervisor.exited(two, start + DRAIN);
+        supervisor.exited(two, false, start + DRAIN);
         assert_eq!(supervisor.reconcile(start + DRAIN), [Action::Finish]);
     }
 

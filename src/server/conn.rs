@@ -1,21 +1,19 @@
 //! One connection, from its first byte to its last.
 //!
-//! Owns the order of things: requests are parsed one after another, answered in that order, and
-//! none is begun while an older answer is unsent or still being made. What belongs to a request
-//! lives in its [`Meta`], not here. Leaves limits of time and the socket's registration to
-//! [`super::Server`].
+//! Owns its socket: what is read and not consumed, what must be sent first, and how it ends. What
+//! belongs to a request lives in its [`Meta`], not here. Leaves making answers of requests to
+//! `requests`, limits of time and the socket's registration to [`super::Server`].
 
 use super::output::{self, Flushed, Output};
-use super::respond::{self, Meta};
+use super::respond::Meta;
 use super::{Limit, Turn};
-use crate::app::{Failure, Job, Parts, Reply, Request, Response};
-use crate::http::{self, ChunkedDecoder, Framing, Parsed};
+use crate::app::{Job, Parts};
+use crate::http::{self, ChunkedDecoder};
 use crate::net::Ready;
 use crate::net::token::Key;
 use crate::pool::Ticket;
 use crate::sys::listener::Peer;
 use crate::sys::socket;
-use std::cmp::Reverse;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -28,19 +26,12 @@ const REQUESTS_PER_TURN: u32 = 64;
 /// Reads of one connection in one turn, for the same reason.
 const READS_PER_TURN: u32 = 16;
 
-/// Answers collected before they are written.
-const OUT_BYTES: usize = 64 * 1024;
-
 /// Bytes read and thrown away after the last answer, so that it is not lost to a reset.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Space reserved for a body at once; the rest grows as it arrives, so that announcing a large
-/// body costs nobody memory.
-const BODY_RESERVE: u64 = 64 * 1024;
-
 /// What a connection waits for.
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     /// A request's head, or the rest of it.
     Head,
     /// The rest of a request's body.
@@ -52,25 +43,25 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Incoming {
-    parts: Box<Parts>,
-    meta: Meta,
-    rest: Rest,
+pub(super) struct Incoming {
+    pub(super) parts: Box<Parts>,
+    pub(super) meta: Meta,
+    pub(super) rest: Rest,
 }
 
 #[derive(Debug)]
-enum Rest {
+pub(super) enum Rest {
     Length(u64),
     Chunked(ChunkedDecoder),
 }
 
-struct Waiting {
-    meta: Meta,
-    since: Instant,
+pub(super) struct Waiting {
+    pub(super) meta: Meta,
+    pub(super) since: Instant,
     /// The answer's maker, while it waits for its time.
-    delayed: Option<Job>,
+    pub(super) delayed: Option<Job>,
     /// Cancels the job of the pool when the connection ends before it begins.
-    _ticket: Option<Ticket>,
+    pub(super) _ticket: Option<Ticket>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -83,7 +74,7 @@ impl std::fmt::Debug for Waiting {
 
 /// How to end, once everything is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     /// The client said that it is done.
     Plain,
     /// The client may still be sending: read on for a while, see RFC 9112 9.6.
@@ -108,7 +99,7 @@ pub(super) struct Connection {
     /// Whether the loop's epoll set knows the socket.
     pub(super) registered: bool,
     socket: OwnedFd,
-    peer: Peer,
+    pub(super) peer: Peer,
     /// Somebody else may still hold a copy, so closing ours would not end the connection.
     handed: bool,
     /// There may be something to read.
@@ -116,16 +107,16 @@ pub(super) struct Connection {
     /// The peer will send no more: read to the end even after a short read.
     read_closed: bool,
     /// The end has been read.
-    ended: bool,
+    pub(super) ended: bool,
     /// At least one request was answered.
-    served: bool,
+    pub(super) served: bool,
     /// `pending` holds something that has not been looked at yet.
-    unparsed: bool,
-    ending: Option<Ending>,
-    state: State,
+    pub(super) unparsed: bool,
+    pub(super) ending: Option<Ending>,
+    pub(super) state: State,
     /// Bytes read and not consumed. Without capacity while there are none.
-    pending: Vec<u8>,
-    output: Option<Box<Output>>,
+    pub(super) pending: Vec<u8>,
+    pub(super) output: Option<Box<Output>>,
 }
 
 impl AsRawFd for Connection {
@@ -294,199 +285,6 @@ impl Connection {
         self.pending = pending;
     }
 
-    /// Consumes requests from `input`; returns how many bytes are done with. Sets `unparsed` when
-    /// it stopped for another reason than wanting more input.
-    fn feed(&mut self, turn: &mut Turn, input: &[u8], requests: &mut u32) -> usize {
-        let mut used = 0;
-        self.unparsed = false;
-        loop {
-            let rest = &input[used..];
-            let stop = self.ending.is_some()
-                || self.output.is_some()
-                || *requests == 0
-                || turn.out.len() >= OUT_BYTES
-                || matches!(self.state, State::Handler(_) | State::Linger(_));
-            if stop {
-                self.unparsed = !rest.is_empty();
-                return used;
-            }
-            if rest.is_empty() {
-                return used;
-            }
-            match &mut self.state {
-                State::Body(incoming) => {
-                    let Incoming {
-                        parts, rest: left, ..
-                    } = &mut **incoming;
-                    let (count, done) = match take_body(left, parts, rest) {
-                        Ok(taken) => taken,
-                        Err(error) => {
-                            let meta = incoming.meta;
-                            self.fail(turn, error, meta);
-                            continue;
-                        }
-                    };
-                    used += count;
-                    if !done {
-                        return used;
-                    }
-                    if let State::Body(incoming) = mem::replace(&mut self.state, State::Head) {
-                        *requests -= 1;
-                        self.handle(turn, incoming.parts, incoming.meta);
-                    }
-                }
-                _ => {
-                    let mut parts = turn.spare.take().unwrap_or_else(Parts::take);
-                    match parts.head.parse(rest, &turn.head_limits) {
-                        Ok(Parsed::Partial) => {
-                            turn.spare = Some(parts);
-                            return used;
-                        }
-                        Ok(Parsed::Complete(count)) => {
-                            used += count;
-                            let more = used < input.len();
-                            self.begin(turn, parts, more, requests);
-                        }
-                        Err(error) => {
-                            turn.spare = Some(parts);
-                            self.fail(turn, error, Meta::unknown());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// A head is complete: its request begins. `more` is whether bytes behind it are there.
-    fn begin(&mut self, turn: &mut Turn, parts: Box<Parts>, more: bool, requests: &mut u32) {
-        let meta = Meta::of(&parts.head);
-        let limit = turn.limits.body;
-        let rest = match parts.head.framing() {
-            Framing::None | Framing::Length(0) => {
-                *requests -= 1;
-                return self.handle(turn, parts, meta);
-            }
-            Framing::Length(length) if length > limit => {
-                return self.fail(turn, http::Error::new(413, "the body is too large"), meta);
-            }
-            Framing::Length(length) => Rest::Length(length),
-            Framing::Chunked => Rest::Chunked(ChunkedDecoder::new(limit)),
-        };
-        if parts.head.expects_continue() && !more {
-            // RFC 9110 10.1.1: not needed once the body has begun to arrive.
-            turn.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        let mut parts = parts;
-        if let Rest::Length(length) = rest {
-            parts.body.reserve(length.min(BODY_RESERVE) as usize);
-        }
-        self.state = State::Body(Box::new(Incoming { parts, meta, rest }));
-    }
-
-    /// A request is complete: its handler answers, now or later.
-    fn handle(&mut self, turn: &mut Turn, mut parts: Box<Parts>, meta: Meta) {
-        parts.set_peer(self.peer);
-        parts.worker = turn.worker;
-        let job = match turn.app.call(Request::new(parts)) {
-            Reply::Now(response) => {
-                turn.answered += 1;
-                return self.respond(turn, response, meta);
-            }
-            Reply::Pooled(job) => job.0,
-            Reply::After(delay, job) => {
-                let at = turn.now + delay;
-                turn.delayed.push(Reverse((at, self.key)));
-                return self.wait_for_handler(turn, meta, Some(job.0), None);
-            }
-        };
-        let Some(pool) = &mut turn.pool else {
-            let response = job.run();
-            turn.answered += 1;
-            return self.respond(turn, response, meta);
-        };
-        let ticket = self.key.token() as u64;
-        match pool.submit(ticket, turn.now, Box::new(move || job.run())) {
-            Ok(ticket) => self.wait_for_handler(turn, meta, None, Some(ticket)),
-            Err(_) => {
-                let failure = Failure::new(503, "too many requests wait for the pool");
-                let response = turn.app.failure(failure).header("Retry-After", "1");
-                self.respond(turn, response, meta);
-            }
-        }
-    }
-
-    fn wait_for_handler(
-        &mut self,
-        turn: &mut Turn,
-        meta: Meta,
-        delayed: Option<Job>,
-        ticket: Option<Ticket>,
-    ) {
-        turn.counters.in_flight += 1;
-        self.state = State::Handler(Box::new(Waiting {
-            meta,
-            since: turn.now,
-            delayed,
-            _ticket: ticket,
-        }));
-    }
-
-    /// The job whose time has come.
-    pub(super) fn delayed_job(&mut self) -> Option<Job> {
-        match &mut self.state {
-            State::Handler(waiting) => waiting.delayed.take(),
-            _ => None,
-        }
-    }
-
-    /// The handler's answer is there.
-    pub(super) fn resume(&mut self, turn: &mut Turn, response: Response) {
-        if !matches!(self.state, State::Handler(_)) {
-            return;
-        }
-        if let State::Handler(waiting) = mem::replace(&mut self.state, State::Head) {
-            turn.counters.in_flight -= 1;
-            let took = turn.now.saturating_duration_since(waiting.since);
-            turn.counters.took(took, 1);
-            self.respond(turn, response, waiting.meta);
-            self.unparsed = !self.pending.is_empty();
-        }
-    }
-
-    /// Encodes an answer behind those that are in the loop's buffer.
-    fn respond(&mut self, turn: &mut Turn, response: Response, meta: Meta) {
-        turn.counters.answered(response.status());
-        self.served = true;
-        let ours = !response.wants_close() && !turn.draining;
-        let keep = meta.keep_alive && ours;
-        let (framing, keep) = respond::head(&mut turn.out, &response, meta, keep, &turn.date);
-        output::body(
-            &mut self.output,
-            &mut turn.out,
-            response.into_body(),
-            framing,
-        );
-        if !keep {
-            // A client that asked for the end sends no more; others may be in the middle of it.
-            let ending = if meta.keep_alive {
-                Ending::Linger
-            } else {
-                Ending::Plain
-            };
-            self.ending = Some(ending);
-        }
-    }
-
-    /// Answers what cannot be answered by a handler, as this connection's last words.
-    fn fail(&mut self, turn: &mut Turn, error: http::Error, meta: Meta) {
-        log::debug!("refused: {error}");
-        self.state = State::Head;
-        let failure = Failure::new(error.status(), error.what());
-        let response = turn.app.failure(failure).close();
-        self.respond(turn, response, meta);
-        self.ending = Some(Ending::Linger);
-    }
-
     /// Everything is sent and the connection must end. True when it goes on for a while, reading
     /// what the client still sends: closing at once would make the kernel answer that with a
     /// reset, which can cost the client our last answer.
@@ -567,27 +365,4 @@ impl Connection {
 
 fn wait(limit: Option<Limit>, restart: bool) -> Step {
     Step::Wait { limit, restart }
-}
-
-/// Moves what belongs to the body; how many bytes that were, and whether it is complete.
-fn take_body(
-    rest: &mut Rest,
-    parts: &mut Parts,
-    input: &[u8],
-) -> Result<(usize, bool), http::Error> {
-    match rest {
-        Rest::Length(left) => {
-            let count = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
-            parts.body.extend_from_slice(&input[..count]);
-            *left -= count as u64;
-            Ok((count, *left == 0))
-        }
-        Rest::Chunked(decoder) => {
-            let (count, done) = decoder.decode(input, &mut parts.body)?;
-            if done {
-                parts.trailers = decoder.trailers().to_vec();
-            }
-            Ok((count, done))
-        }
-    }
 }

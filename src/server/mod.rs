@@ -2,8 +2,9 @@
 //!
 //! [`Server`] holds the connections of one loop and drives them when the loop's owner says that
 //! something is ready: a worker, or the primary for its own pages. `conn` is one connection from
-//! its first byte to its last, `output` what could not be written at once, `respond` a response
-//! as bytes, `gate` the listeners that a loop accepts from by itself. May use `app`, `net`,
+//! its first byte to its last, `requests` its way from bytes to answers, `respond` a response as
+//! bytes, `output` what could not be written at once, `gate` the listeners that a loop accepts
+//! from by itself. May use `app`, `net`,
 //! `http` and `pool`; knows of no workers.
 //!
 //! The cost of a keep-alive request is one read and one write; see the speed rules in the crate's
@@ -13,12 +14,13 @@ mod conn;
 mod date;
 pub(crate) mod gate;
 mod output;
+mod requests;
 mod respond;
 #[cfg(test)]
 mod tests;
 
 use crate::app::{App, Response};
-use crate::http::HeadLimits;
+use crate::http::{HeadLimits, MAX_FIELDS};
 use crate::metrics::Counters;
 use crate::net::token::{FIRST, Key};
 use crate::net::{Ready, Timers, Waker, register};
@@ -76,6 +78,39 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             connections: 10_000,
+        }
+    }
+}
+
+impl Limits {
+    /// The smallest head that makes sense: room for a request line and a Host.
+    pub const SMALLEST_HEAD: usize = 256;
+
+    /// Whether anything could be served within these limits.
+    ///
+    /// # Errors
+    ///
+    /// Names the first one that makes no sense.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let times = [
+            ("header_timeout", self.header_timeout),
+            ("body_timeout", self.body_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("write_timeout", self.write_timeout),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+            return Err(format!("{name} is 0, so nothing could happen in time"));
+        }
+        if self.head < Self::SMALLEST_HEAD {
+            let least = Self::SMALLEST_HEAD;
+            return Err(format!("a head of {} bytes: at least {least}", self.head));
+        }
+        if !(1..=MAX_FIELDS).contains(&self.fields) {
+            return Err(format!("{} fields: from 1 to {MAX_FIELDS}", self.fields));
+        }
+        match self.connections {
+            0 => Err("0 connections: at least one".to_owned()),
+            _ => Ok(()),
         }
     }
 }

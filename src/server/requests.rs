@@ -1,0 +1,240 @@
+//! From a connection's bytes to its answers.
+//!
+//! Owns reading requests one after another, giving each to its handler, and encoding answers in
+//! that order: none is begun while an older one is unsent or still being made. Leaves reading,
+//! writing and ending to `conn`.
+
+use super::Turn;
+use super::conn::{Connection, Ending, Incoming, Rest, State, Waiting};
+use super::output;
+use super::respond::{self, Meta};
+use crate::app::{Failure, Job, Parts, Reply, Request, Response};
+use crate::http::{self, ChunkedDecoder, Framing, Parsed};
+use crate::pool::Ticket;
+use std::cmp::Reverse;
+use std::mem;
+
+/// Answers collected before they are written.
+const OUT_BYTES: usize = 64 * 1024;
+
+/// Space reserved for a body at once; the rest grows as it arrives, so that announcing a large
+/// body costs nobody memory.
+const BODY_RESERVE: u64 = 64 * 1024;
+
+impl Connection {
+    /// Consumes requests from `input`; returns how many bytes are done with. Sets `unparsed` when
+    /// it stopped for another reason than wanting more input.
+    pub(super) fn feed(&mut self, turn: &mut Turn, input: &[u8], requests: &mut u32) -> usize {
+        let mut used = 0;
+        self.unparsed = false;
+        loop {
+            let rest = &input[used..];
+            let stop = self.ending.is_some()
+                || self.output.is_some()
+                || *requests == 0
+                || turn.out.len() >= OUT_BYTES
+                || matches!(self.state, State::Handler(_) | State::Linger(_));
+            if stop {
+                self.unparsed = !rest.is_empty();
+                return used;
+            }
+            if rest.is_empty() {
+                return used;
+            }
+            match &mut self.state {
+                State::Body(incoming) => {
+                    let Incoming {
+                        parts, rest: left, ..
+                    } = &mut **incoming;
+                    let (count, done) = match take_body(left, parts, rest) {
+                        Ok(taken) => taken,
+                        Err(error) => {
+                            let meta = incoming.meta;
+                            self.fail(turn, error, meta);
+                            continue;
+                        }
+                    };
+                    used += count;
+                    if !done {
+                        return used;
+                    }
+                    if let State::Body(incoming) = mem::replace(&mut self.state, State::Head) {
+                        *requests -= 1;
+                        self.handle(turn, incoming.parts, incoming.meta);
+                    }
+                }
+                _ => {
+                    let mut parts = turn.spare.take().unwrap_or_else(Parts::take);
+                    match parts.head.parse(rest, &turn.head_limits) {
+                        Ok(Parsed::Partial) => {
+                            turn.spare = Some(parts);
+                            return used;
+                        }
+                        Ok(Parsed::Complete(count)) => {
+                            used += count;
+                            let more = used < input.len();
+                            self.begin(turn, parts, more, requests);
+                        }
+                        Err(error) => {
+                            turn.spare = Some(parts);
+                            self.fail(turn, error, Meta::unknown());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A head is complete: its request begins. `more` is whether bytes behind it are there.
+    fn begin(&mut self, turn: &mut Turn, parts: Box<Parts>, more: bool, requests: &mut u32) {
+        let meta = Meta::of(&parts.head);
+        let limit = turn.limits.body;
+        let rest = match parts.head.framing() {
+            Framing::None | Framing::Length(0) => {
+                *requests -= 1;
+                return self.handle(turn, parts, meta);
+            }
+            Framing::Length(length) if length > limit => {
+                return self.fail(turn, http::Error::new(413, "the body is too large"), meta);
+            }
+            Framing::Length(length) => Rest::Length(length),
+            Framing::Chunked => Rest::Chunked(ChunkedDecoder::new(limit)),
+        };
+        if parts.head.expects_continue() && !more {
+            // RFC 9110 10.1.1: not needed once the body has begun to arrive.
+            turn.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        let mut parts = parts;
+        if let Rest::Length(length) = rest {
+            parts.body.reserve(length.min(BODY_RESERVE) as usize);
+        }
+        self.state = State::Body(Box::new(Incoming { parts, meta, rest }));
+    }
+
+    /// A request is complete: its handler answers, now or later.
+    fn handle(&mut self, turn: &mut Turn, mut parts: Box<Parts>, meta: Meta) {
+        parts.set_peer(self.peer);
+        parts.worker = turn.worker;
+        let job = match turn.app.call(Request::new(parts)) {
+            Reply::Now(response) => {
+                turn.answered += 1;
+                return self.respond(turn, response, meta);
+            }
+            Reply::Pooled(job) => job.0,
+            Reply::After(delay, job) => {
+                let at = turn.now + delay;
+                turn.delayed.push(Reverse((at, self.key)));
+                return self.wait_for_handler(turn, meta, Some(job.0), None);
+            }
+        };
+        let Some(pool) = &mut turn.pool else {
+            let response = job.run();
+            turn.answered += 1;
+            return self.respond(turn, response, meta);
+        };
+        let ticket = self.key.token() as u64;
+        match pool.submit(ticket, turn.now, Box::new(move || job.run())) {
+            Ok(ticket) => self.wait_for_handler(turn, meta, None, Some(ticket)),
+            Err(_) => {
+                let failure = Failure::new(503, "too many requests wait for the pool");
+                let response = turn.app.failure(failure).header("Retry-After", "1");
+                self.respond(turn, response, meta);
+            }
+        }
+    }
+
+    fn wait_for_handler(
+        &mut self,
+        turn: &mut Turn,
+        meta: Meta,
+        delayed: Option<Job>,
+        ticket: Option<Ticket>,
+    ) {
+        turn.counters.in_flight += 1;
+        self.state = State::Handler(Box::new(Waiting {
+            meta,
+            since: turn.now,
+            delayed,
+            _ticket: ticket,
+        }));
+    }
+
+    /// The job whose time has come.
+    pub(super) fn delayed_job(&mut self) -> Option<Job> {
+        match &mut self.state {
+            State::Handler(waiting) => waiting.delayed.take(),
+            _ => None,
+        }
+    }
+
+    /// The handler's answer is there.
+    pub(super) fn resume(&mut self, turn: &mut Turn, response: Response) {
+        if !matches!(self.state, State::Handler(_)) {
+            return;
+        }
+        if let State::Handler(waiting) = mem::replace(&mut self.state, State::Head) {
+            turn.counters.in_flight -= 1;
+            let took = turn.now.saturating_duration_since(waiting.since);
+            turn.counters.took(took, 1);
+            self.respond(turn, response, waiting.meta);
+            self.unparsed = !self.pending.is_empty();
+        }
+    }
+
+    /// Encodes an answer behind those that are in the loop's buffer.
+    fn respond(&mut self, turn: &mut Turn, response: Response, meta: Meta) {
+        turn.counters.answered(response.status());
+        self.served = true;
+        let ours = !response.wants_close() && !turn.draining;
+        let keep = meta.keep_alive && ours;
+        let (framing, keep) = respond::head(&mut turn.out, &response, meta, keep, &turn.date);
+        output::body(
+            &mut self.output,
+            &mut turn.out,
+            response.into_body(),
+            framing,
+        );
+        if !keep {
+            // A client that asked for the end sends no more; others may be in the middle of it.
+            let ending = if meta.keep_alive {
+                Ending::Linger
+            } else {
+                Ending::Plain
+            };
+            self.ending = Some(ending);
+        }
+    }
+
+    /// Answers what cannot be answered by a handler, as this connection's last words.
+    pub(super) fn fail(&mut self, turn: &mut Turn, error: http::Error, meta: Meta) {
+        log::debug!("refused: {error}");
+        self.state = State::Head;
+        let failure = Failure::new(error.status(), error.what());
+        let response = turn.app.failure(failure).close();
+        self.respond(turn, response, meta);
+        self.ending = Some(Ending::Linger);
+    }
+}
+
+/// Moves what belongs to the body; how many bytes that were, and whether it is complete.
+fn take_body(
+    rest: &mut Rest,
+    parts: &mut Parts,
+    input: &[u8],
+) -> Result<(usize, bool), http::Error> {
+    match rest {
+        Rest::Length(left) => {
+            let count = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+            parts.body.extend_from_slice(&input[..count]);
+            *left -= count as u64;
+            Ok((count, *left == 0))
+        }
+        Rest::Chunked(decoder) => {
+            let (count, done) = decoder.decode(input, &mut parts.body)?;
+            if done {
+                parts.trailers = decoder.trailers().to_vec();
+            }
+            Ok((count, done))
+        }
+    }
+}

@@ -124,6 +124,11 @@ impl Slot {
         self.set(BUSY_SINCE, self.millis(now));
     }
 
+    /// Primary: how many turns the worker's loop has made.
+    pub(crate) fn turns(&self) -> u64 {
+        self.get(TICK)
+    }
+
     /// Worker: the turn is over, the loop is about to wait.
     pub(crate) fn idle(&self) {
         self.set(BUSY_SINCE, 0);

@@ -156,6 +156,10 @@ impl<T: Send + 'static> Pool<T> {
 fn work<T>(queue: &Receiver<Task<T>>, report: &Sender<Done<T>>, waker: &Waker) {
     while let Ok(task) = queue.recv() {
         if task.cancelled.load(Ordering::Relaxed) {
+            // What the job holds may panic when it is dropped, too.
+            if catch_unwind(AssertUnwindSafe(|| drop(task.job))).is_err() {
+                log::error!("a cancelled job panicked when it was dropped");
+            }
             continue;
         }
         let begun = Instant::now();

@@ -60,10 +60,10 @@ pub(crate) struct Seat {
 /// Why a worker has ended, when it ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// The primary asked for it.
+    /// The primary said so, by itself or because this worker had asked to leave.
     Disconnected,
-    /// It said so itself, after a signal or for lack of descriptors.
-    Left,
+    /// A second signal: at once.
+    Interrupted,
     /// The primary is gone.
     Orphaned,
 }
@@ -103,6 +103,10 @@ struct Worker {
     signals: Option<SignalFd>,
     /// Connections that the primary has handed over, taken or not.
     handed: u64,
+    /// It has asked the primary to deal to others.
+    leaving: bool,
+    /// A hand was lost, so what comes in later ones cannot be told apart.
+    lost_count: bool,
     ending: Option<Reason>,
     /// When an ending worker stops waiting.
     deadline: Option<Instant>,
@@ -135,6 +139,8 @@ impl Worker {
             settings,
             signals,
             handed: 0,
+            leaving: false,
+            lost_count: false,
             ending: None,
             deadline: None,
         })
@@ -196,6 +202,7 @@ impl Worker {
             // of it; this worker has lost count, so it finishes what it has and goes.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 log::error!("worker {} makes room for another: {error}", self.id);
+                self.lost_count = true;
                 self.leave()
             }
             Err(error) => Err(error),
@@ -220,10 +227,8 @@ impl Worker {
                 for (socket, peer) in with.into_iter().zip(peers) {
                     let sequence = self.handed;
                     self.handed += 1;
-                    // A worker that goes by itself leaves what it is still handed to others, and
-                    // what the primary took back is another's by now: closed unread both.
-                    let leaving = self.ending == Some(Reason::Left);
-                    if !leaving && self.slot.take(sequence) {
+                    // What the primary took back is another's by now, and closed unread.
+                    if !self.lost_count && self.slot.take(sequence) {
                         self.server.adopt(self.reactor.registry(), socket, peer);
                     }
                 }
@@ -246,6 +251,8 @@ impl Worker {
     fn heed_signals(&mut self) -> io::Result<()> {
         while let Some(signal) = self.signals.as_ref().map_or(Ok(None), SignalFd::read)? {
             match signal {
+                // Whoever asks twice does not want to wait for a primary that does not answer.
+                SIGTERM | SIGQUIT if self.leaving => self.end(Reason::Interrupted),
                 SIGTERM | SIGQUIT => self.leave()?,
                 // An interrupt from the terminal reaches primary and workers alike; what becomes
                 // of the workers is the primary's decision.
@@ -255,13 +262,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends by its own will: the primary must deal to others from now on.
+    /// Asks to end. The primary answers with `Disconnect` when it has dealt its last to this
+    /// worker, so what is on its way is still taken.
     fn leave(&mut self) -> io::Result<()> {
-        if self.ending.is_none() {
-            self.say(&Message::Disconnect)?;
-            self.end(Reason::Left);
+        if std::mem::replace(&mut self.leaving, true) || self.ending.is_some() {
+            return Ok(());
         }
-        Ok(())
+        self.say(&Message::Disconnect)
     }
 
     /// Begins to end: nothing new, what is in flight gets the time to finish.

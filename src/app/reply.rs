@@ -120,6 +120,9 @@ where
     }
 }
 
+/// A year: longer waits are cut to it, so that no clock overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Answers after `delay` by what `answer` then returns, without occupying the event loop.
 ///
 /// # Examples
@@ -137,5 +140,5 @@ where
     R: IntoResponse,
 {
     let job = Job::new(move || answer().into_response());
-    Reply::After(delay, PooledJob(job))
+    Reply::After(delay.min(LONGEST), PooledJob(job))
 }

@@ -10,10 +10,10 @@ use super::{Ended, Error, Event, HEEDED, LISTENERS, Observer, Primary, Result};
 use crate::app::App;
 use crate::board::{Board, MAX_WORKERS};
 use crate::net::{Reactor, register};
-use crate::server::Limits;
 use crate::server::gate::Gate;
+use crate::server::{LONGEST, Limits};
 use crate::sys::listener::{Listener, activation_fds, clear_activation_env};
-use crate::sys::signal::{SignalFd, ignore_broken_pipe};
+use crate::sys::signal::{SignalFd, heed_children, ignore_broken_pipe};
 use crate::sys::{cpu, process};
 use crate::worker::Settings;
 use std::collections::VecDeque;
@@ -229,7 +229,12 @@ impl Cluster {
             Ok(Ended::Child(seat)) => {
                 let app = Arc::clone(&primary.app);
                 debug_assert_eq!(mode, Mode::Processes);
-                // Everything that belongs to the primary closes here, by ownership.
+                // The observer is the primary's: what it holds (a buffered file, a directory that
+                // goes with it) must not be finished once a worker. The memory is shared anyway.
+                if let Some(observer) = primary.observer.take() {
+                    Box::leak(observer);
+                }
+                // Everything else that belongs to the primary closes here, by ownership.
                 drop(primary);
                 work_and_exit(app, *seat, parent)
             }
@@ -254,10 +259,15 @@ impl Cluster {
             return Err(Error::Settings(what));
         }
         self.limits.check().map_err(Error::Settings)?;
+        if self.drain_timeout > LONGEST {
+            let what = "drain_timeout is longer than any clock goes".to_owned();
+            return Err(Error::Settings(what));
+        }
         let cpus = cpu::available();
         let (workers, why) = self.workers.resolve(&cpus);
         let listeners = self.bind()?;
         ignore_broken_pipe();
+        heed_children();
         let pool = self.pool.unwrap_or_else(|| (cpus.count / workers).max(1));
         log::info!(
             "mcluster {}: {workers} workers ({why}) as {}, schedule {}, pool {pool}",
@@ -298,6 +308,7 @@ impl Cluster {
             supervisor: Supervisor::new(workers, self.drain_timeout),
             round: RoundRobin::default(),
             waiting: VecDeque::new(),
+            stop_asked: None,
             offer_at: None,
             inspect_at: None,
             flush_at: None,

@@ -11,8 +11,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Connections that the kernel keeps until they are accepted; capped by `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+const BACKLOG: i32 = crate::server::MAX_BACKLOG;
 
 /// An address to listen on.
 ///

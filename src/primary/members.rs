@@ -34,10 +34,15 @@ pub(super) struct Member {
     pub(super) ready: bool,
     /// When it was launched.
     pub(super) since: Instant,
-    /// It goes by itself, and takes nothing new.
+    /// It goes, and is dealt nothing new.
     leaving: bool,
     channel: Channel,
+    /// Its end of the channel is closed.
     hung_up: bool,
+    /// Nothing can be said to it any more.
+    deaf: bool,
+    /// It stood still when its loop had made so many turns.
+    still_at: Option<u64>,
     slot: Slot,
     hand: Hand,
 }
@@ -59,6 +64,8 @@ impl Member {
             leaving: false,
             channel,
             hung_up: false,
+            deaf: false,
+            still_at: None,
             slot,
             hand: Hand::default(),
         }
@@ -85,7 +92,16 @@ impl Member {
     }
 
     /// Answers what it asked: it may listen on `listener`, by itself if `shared`.
-    pub(super) fn offer(&mut self, number: u32, listener: &Listener, shared: bool) {
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be told, and so would never be ready.
+    pub(super) fn offer(
+        &mut self,
+        number: u32,
+        listener: &Listener,
+        shared: bool,
+    ) -> io::Result<()> {
         let message = Message::Server {
             listener: number,
             shared,
@@ -93,9 +109,7 @@ impl Member {
         };
         let fd = [listener.as_fd()];
         let with = if shared { &fd[..] } else { &[] };
-        if let Err(error) = self.channel.send(&message, with) {
-            log::debug!("{self} gets no listener: {error}");
-        }
+        self.channel.send(&message, with)
     }
 
     /// Logs what it has done by its own account.
@@ -112,10 +126,10 @@ impl Member {
         );
     }
 
-    /// It goes: what it has not taken.
-    pub(super) fn leave(&mut self) -> Vec<Arrival> {
+    /// Tells it to finish what it has, its hand included, and to go.
+    pub(super) fn disconnect(&mut self) {
         self.leaving = true;
-        self.hand.take_back(&self.slot)
+        self.say(&Message::Disconnect);
     }
 
     /// It is gone: what it never took.
@@ -126,6 +140,12 @@ impl Member {
     /// Whether its loop stands still at `now`.
     fn stands_still(&self, now: Instant) -> bool {
         let too_long = STANDSTILL.as_millis() as u64;
+        if self
+            .still_at
+            .is_some_and(|turns| turns == self.slot.turns())
+        {
+            return true;
+        }
         let busy = self.slot.busy_for_ms(now).is_some_and(|ms| ms >= too_long);
         let untaken = self.hand.waiting_since();
         busy || untaken.is_some_and(|since| now.saturating_duration_since(since) >= STANDSTILL)
@@ -133,7 +153,7 @@ impl Member {
 
     /// How many connections it may be handed, if it may have `limit` open.
     fn room(&self, limit: usize) -> usize {
-        if !self.ready || self.leaving || self.hung_up {
+        if !self.ready || self.leaving || self.hung_up || self.deaf {
             return 0;
         }
         let untaken = crate::ipc::HAND - self.hand.room();
@@ -158,9 +178,13 @@ impl Member {
             {
                 Ok(()) => self.hand.add(pile.drain(..count), now),
                 Err(error) => {
+                    // What else can fail passes: no room, or too many descriptors under way.
+                    self.deaf |= matches!(
+                        error.kind(),
+                        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                    );
                     if !socket::would_block(&error) {
                         log::debug!("{self} takes no connections: {error}");
-                        self.hung_up = true;
                     }
                     return pile;
                 }
@@ -193,10 +217,6 @@ impl Members {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    pub(super) fn any_ready(&self) -> bool {
-        self.0.values().any(|member| member.ready)
     }
 
     /// Ends all of them, for a primary that gives up.
@@ -261,7 +281,10 @@ impl Members {
             member.hand.settle(&member.slot);
             let waits = member.hand.waiting_since();
             if waits.is_some_and(|since| now.saturating_duration_since(since) >= STANDSTILL) {
+                let turns = member.slot.turns();
                 let taken = member.hand.take_back(&member.slot);
+                // Until it moves again it is not worth another try.
+                member.still_at = Some(turns);
                 log::debug!("{member} stands still: {} connections go on", taken.len());
                 back.extend(taken);
             }

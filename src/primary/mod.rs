@@ -24,9 +24,10 @@ pub use vessel::Mode;
 
 use crate::app::App;
 use crate::board::Board;
-use crate::ipc::{Channel, FLUSH_AGAIN, Message};
+use crate::ipc::{Channel, FLUSH_AGAIN};
 use crate::net::token::FIRST;
 use crate::net::{Reactor, register_reader};
+use crate::server::MAX_BACKLOG;
 use crate::server::gate::{Accepted, Gate};
 use crate::sys::listener::Address;
 use crate::sys::process;
@@ -87,6 +88,8 @@ struct Primary {
     members: Members,
     supervisor: Supervisor,
     round: RoundRobin,
+    /// A stop was asked for then, and waits for what was accepted before to be dealt.
+    stop_asked: Option<Instant>,
     /// Accepted and not dealt yet.
     waiting: VecDeque<Arrival>,
     /// When to offer them again.
@@ -107,8 +110,7 @@ struct Primary {
 impl Primary {
     fn run(&mut self) -> Result<Ended> {
         loop {
-            let actions = self.supervisor.reconcile(self.reactor.now());
-            if let Some(ended) = self.act(&actions)? {
+            if let Some(ended) = self.reconcile()? {
                 return Ok(ended);
             }
             self.deal();
@@ -131,6 +133,20 @@ impl Primary {
                 if let Some(ended) = self.bury(id, &exit)? {
                     return Ok(ended);
                 }
+            }
+        }
+    }
+
+    /// Acts until nothing is left to do: an action that fails is a fact, too.
+    fn reconcile(&mut self) -> Result<Option<Ended>> {
+        loop {
+            self.stop_when_dealt();
+            let actions = self.supervisor.reconcile(self.reactor.now());
+            if actions.is_empty() {
+                return Ok(None);
+            }
+            if let Some(ended) = self.act(&actions)? {
+                return Ok(Some(ended));
             }
         }
     }
@@ -168,7 +184,7 @@ impl Primary {
                 }
                 Action::Disconnect(id) => {
                     if let Some(member) = self.members.get_mut(id) {
-                        member.say(&Message::Disconnect);
+                        member.disconnect();
                     }
                 }
                 Action::Kill(id) => self.kill(id),
@@ -189,16 +205,20 @@ impl Primary {
             Ok((Launched::Child(seat), _)) => return Ok(Some(seat)),
             Ok((Launched::Parent(carrier), channel)) => {
                 let token = FIRST + id.0 as usize;
-                if let Err(error) = register_reader(self.reactor.registry(), &channel, token) {
-                    log::error!("worker {id} cannot be heard: {error}");
-                }
+                let heard = register_reader(self.reactor.registry(), &channel, token);
                 let slot = self.board.slot(place);
                 self.members.add(Member::new(id, carrier, channel, slot));
                 log::debug!("worker {id} is forked");
                 self.tell(&Event::Fork { worker: id });
+                if let Err(error) = heard {
+                    log::error!("worker {id} cannot be heard: {error}");
+                    self.kill(id);
+                }
             }
-            // Nothing will change while this process has threads.
-            Err(source) if source.kind() == io::ErrorKind::Unsupported => {
+            // Nothing will change while this process has threads; but those that serve go on.
+            Err(source)
+                if source.kind() == io::ErrorKind::Unsupported && self.members.is_empty() =>
+            {
                 let what = "forking a worker";
                 return Err(Error::Io { what, source });
             }
@@ -235,8 +255,11 @@ impl Primary {
                 log::warn!(
                     "worker {id} is a thread and cannot be killed; it ends with its process"
                 );
-                self.members.remove(id);
-                self.supervisor.exited(id, false, self.reactor.now());
+                // Otherwise its place stays taken: a successor would share its slot of the board.
+                if self.supervisor.stopping() {
+                    self.members.remove(id);
+                    self.supervisor.exited(id, false, self.reactor.now());
+                }
             }
             Err(error) => log::error!("{member} cannot be killed: {error}"),
         }
@@ -254,26 +277,45 @@ impl Primary {
     }
 
     fn stop(&mut self) {
-        if self.supervisor.stopping() {
+        let now = self.reactor.now();
+        if self.stop_asked.is_some() || self.supervisor.stopping() {
             log::info!("stopping at once");
-        } else {
-            log::info!(
-                "stopping: {} workers finish what they have",
-                self.members.len()
-            );
-            // What has come so far is still served; from here on clients are refused.
-            while let Some((socket, peer, token)) = self.arrived_before_stop() {
-                let listener = (token - LISTENERS) as u32;
-                self.waiting.push_back(Arrival {
-                    socket,
-                    peer,
-                    listener,
-                });
-            }
-            self.deal();
-            self.close_listeners();
+            self.stop_asked = None;
+            // Twice, if need be: the second time there is no more waiting.
+            while !self.supervisor.stop(now) {}
+            return;
         }
-        self.supervisor.stop(self.reactor.now());
+        let workers = self.members.len();
+        log::info!("stopping: {workers} workers finish what they have");
+        // What has come so far is still served; from here on clients are refused. Bounded: more
+        // than a queue's length has come after the signal.
+        for _ in 0..MAX_BACKLOG {
+            let Some((socket, peer, token)) = self.arrived_before_stop() else {
+                break;
+            };
+            let listener = (token - LISTENERS) as u32;
+            self.waiting.push_back(Arrival {
+                socket,
+                peer,
+                listener,
+            });
+        }
+        self.close_listeners();
+        self.stop_asked = Some(now);
+    }
+
+    /// Workers are told to go when all that was accepted before a stop is theirs: one that has
+    /// nothing to do goes at once, and what waits would find nobody.
+    fn stop_when_dealt(&mut self) {
+        let Some(asked) = self.stop_asked else {
+            return;
+        };
+        let patience_ends = asked + self.settings.drain_timeout;
+        let dealt = self.waiting.is_empty() && !self.members.any_untaken();
+        if dealt || self.reactor.now() >= patience_ends || self.members.is_empty() {
+            self.stop_asked = None;
+            self.supervisor.stop(asked);
+        }
     }
 
     fn arrived_before_stop(
@@ -329,7 +371,7 @@ impl Primary {
             self.members
                 .deal(&mut self.waiting, &mut self.round, limit, now);
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || self.stop_asked.is_some() {
             self.offer_at = Some(now + OFFER_AGAIN);
         }
         self.flush_at = self.members.flush().then(|| now + FLUSH_AGAIN);
@@ -381,11 +423,10 @@ impl Primary {
 
     /// While no worker lives clients are refused at once, rather than left waiting.
     fn mind_the_listeners(&mut self) {
-        if self.supervisor.stopping() {
-            return;
-        }
-        if self.members.is_empty() && !self.refusing {
-            log::warn!("no worker is alive: clients are refused");
+        let stopping = self.supervisor.stopping() || self.stop_asked.is_some();
+        if self.members.is_empty() && !self.refusing && !stopping {
+            let waiting = self.waiting.len();
+            log::warn!("no worker is alive: clients are refused, {waiting} that wait included");
             self.refusing = true;
             self.waiting.clear();
             // First out of the epoll set, where a listener that does not listen is an endless event.
@@ -395,17 +436,20 @@ impl Primary {
                     log::error!("{} cannot be closed: {error}", listener.address());
                 }
             }
-        } else if self.refusing && self.members.any_ready() {
-            for listener in self.gate.listeners() {
-                if let Err(error) = listen::resume(listener) {
-                    log::error!("{} cannot be opened again: {error}", listener.address());
-                    return;
-                }
+        }
+    }
+
+    /// Somebody lives again: clients wait rather than being refused.
+    fn stop_refusing(&mut self) {
+        for listener in self.gate.listeners() {
+            if let Err(error) = listen::resume(listener) {
+                log::error!("{} cannot be opened again: {error}", listener.address());
+                return;
             }
-            self.refusing = false;
-            if self.policy == SchedulingPolicy::RoundRobin {
-                self.gate.resume(self.reactor.registry());
-            }
+        }
+        self.refusing = false;
+        if self.policy == SchedulingPolicy::RoundRobin {
+            self.gate.resume(self.reactor.registry());
         }
     }
 
@@ -428,6 +472,8 @@ impl Primary {
     /// The last act of a primary that stops: what must be undone outside of this process.
     fn clean_up(&mut self) {
         self.close_listeners();
+        // A signal more while it was stopping has been heeded.
+        while let Ok(Some(_)) = self.signals.read() {}
         self.signals.restore_mask();
         log::info!("primary {} has stopped", process::pid());
     }

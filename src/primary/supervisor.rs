@@ -124,13 +124,18 @@ impl Supervisor {
         }
     }
 
-    /// Wish: stop, in an orderly way the first time and at once the second.
-    pub(super) fn stop(&mut self, now: Instant) {
-        let deadline = match self.goal {
-            Goal::Serve => now + self.drain_timeout,
-            Goal::Stop { .. } => now,
+    /// Wish: stop, in an orderly way (asked for at `now`) the first time, and at once the second.
+    /// Whether it is at once.
+    pub(super) fn stop(&mut self, now: Instant) -> bool {
+        let at_once = self.stopping();
+        let wait = if at_once {
+            Duration::ZERO
+        } else {
+            self.drain_timeout
         };
+        let deadline = now + wait;
         self.goal = Goal::Stop { deadline };
+        at_once
     }
 
     /// Whether it is stopping.

@@ -35,21 +35,37 @@ impl Primary {
                 self.tell(&Event::Online { worker: id, pid });
             }
             Message::QueryServer { listener } => {
-                let shared = self.policy == SchedulingPolicy::Shared;
-                match self.gate.listeners().nth(*listener as usize) {
-                    Some(found) => member.offer(*listener, found, shared),
-                    None => log::debug!("{member} comes too late for listener {listener}"),
+                if self.refusing {
+                    // First, or a worker that accepts by itself would find it closed.
+                    self.stop_refusing();
                 }
+                self.offer(id, *listener);
             }
             Message::Listening { listener } => self.listening(id, *listener),
             Message::Disconnect => {
                 log::info!("{member} is leaving");
-                let back = member.leave();
-                self.waiting.extend(back);
+                // In a stop all are told, when what was accepted before has been dealt to them.
+                if self.stop_asked.is_none() {
+                    member.disconnect();
+                }
             }
             Message::Server { .. } | Message::Newconn { .. } => {
                 log::warn!("{member} says what only a primary says: {message:?}");
             }
+        }
+    }
+
+    fn offer(&mut self, id: WorkerId, listener: u32) {
+        let shared = self.policy == SchedulingPolicy::Shared;
+        let (Some(member), Some(found)) = (
+            self.members.get_mut(id),
+            self.gate.listeners().nth(listener as usize),
+        ) else {
+            return log::debug!("worker {id} comes too late for listener {listener}");
+        };
+        if let Err(error) = member.offer(listener, found, shared) {
+            log::error!("{member} gets no listener: {error}");
+            self.kill(id);
         }
     }
 

@@ -142,7 +142,8 @@ pub(super) fn work_and_exit(app: Arc<App>, mut seat: Seat, parent: Pid) -> ! {
         Ok(signals) => seat.signals = Some(signals),
         Err(error) => log::warn!("worker {id} heeds no signals: {error}"),
     }
-    let code = match work(app, seat) {
+    // What the application holds is the primary's to finish, so the last reference is never dropped.
+    let code = match work(Arc::clone(&app), seat) {
         Exit::Failed(why) => {
             log::error!("worker {id} fails: {why}");
             if why.starts_with("panic") {

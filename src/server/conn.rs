@@ -7,7 +7,7 @@
 use super::output::{self, Flushed, Output};
 use super::respond::Meta;
 use super::{Limit, Turn};
-use crate::app::{Job, Parts};
+use crate::app::{Job, Parts, Response};
 use crate::http::{self, ChunkedDecoder};
 use crate::net::Ready;
 use crate::net::token::Key;
@@ -60,6 +60,8 @@ pub(super) struct Waiting {
     pub(super) since: Instant,
     /// The answer's maker, while it waits for its time.
     pub(super) delayed: Option<Job>,
+    /// The answer, while older ones are still being sent.
+    pub(super) answer: Option<Response>,
     /// Cancels the job of the pool when the connection ends before it begins.
     pub(super) _ticket: Option<Ticket>,
 }
@@ -98,6 +100,8 @@ pub(super) struct Connection {
     pub(super) key: Key,
     /// Whether the loop's epoll set knows the socket.
     pub(super) registered: bool,
+    /// Whether it will be driven in the next turn anyway.
+    pub(super) queued: bool,
     socket: OwnedFd,
     pub(super) peer: Peer,
     /// Somebody else may still hold a copy, so closing ours would not end the connection.
@@ -130,6 +134,7 @@ impl Connection {
         Self {
             key,
             registered: false,
+            queued: false,
             socket,
             peer,
             handed,
@@ -156,7 +161,7 @@ impl Connection {
                     self.ending = Some(Ending::Plain);
                     self.output = None;
                 }
-                ready.gone
+                ready.gone || (ready.writable && self.output.is_some())
             }
             _ => self.readable || (ready.writable && self.output.is_some()),
         }
@@ -174,6 +179,14 @@ impl Connection {
             Err(error) => {
                 log::debug!("connection ended: {error}");
                 turn.out.clear();
+                // An answer that is cut short must not look complete.
+                if self
+                    .output
+                    .as_ref()
+                    .is_some_and(|output| output.ends_by_close())
+                {
+                    socket::reset(self.socket.as_fd());
+                }
                 Step::Close
             }
         }
@@ -193,11 +206,15 @@ impl Connection {
                     return Ok(wait(Some(Limit::Write), restart));
                 }
             }
-            if let State::Handler(_) = self.state {
-                return Ok(match self.ending {
-                    Some(_) => Step::Close,
-                    None => wait(None, false),
-                });
+            if let State::Handler(waiting) = &mut self.state {
+                if self.ending.is_some() {
+                    return Ok(Step::Close);
+                }
+                match waiting.answer.take() {
+                    Some(answer) => self.answer_late(turn, answer),
+                    None => return Ok(wait(None, false)),
+                }
+                continue;
             }
             if let Some(ending) = self.ending.take()
                 && !self.begin_linger(ending)?
@@ -325,7 +342,7 @@ impl Connection {
     fn rest(&self, turn: &Turn, progress: bool) -> Step {
         match &self.state {
             State::Body(_) => wait(Some(Limit::Body), progress),
-            _ if !self.pending.is_empty() => wait(Some(Limit::Head), progress),
+            _ if self.head_has_begun() => wait(Some(Limit::Head), progress),
             _ if !self.served && turn.draining => wait(Some(Limit::Fresh), false),
             _ if !self.served => wait(Some(Limit::Head), false),
             _ if turn.draining => Step::Close,
@@ -333,11 +350,18 @@ impl Connection {
         }
     }
 
+    /// Whether there is a part of a head; empty lines alone are none (RFC 9112 2.2), so that they
+    /// neither make an idle connection busy nor buy it time.
+    fn head_has_begun(&self) -> bool {
+        let blank = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        !self.pending.iter().all(blank)
+    }
+
     /// A limit of time has passed. True when an answer says so; false when there is nobody to
     /// tell, and the connection just ends.
     pub(super) fn expired(&mut self, turn: &mut Turn, limit: Limit) -> bool {
         let late = match limit {
-            Limit::Head if !self.pending.is_empty() => "the head took too long",
+            Limit::Head if self.head_has_begun() => "the head took too long",
             Limit::Body => "the body took too long",
             Limit::Head | Limit::Idle | Limit::Write | Limit::Linger | Limit::Fresh => {
                 return false;
@@ -353,8 +377,9 @@ impl Connection {
 
     /// Ends the connection.
     pub(super) fn close(self, turn: &mut Turn) {
-        if let State::Handler(_) = self.state {
+        if let State::Handler(waiting) = &self.state {
             turn.counters.in_flight -= 1;
+            turn.stale_delays += usize::from(waiting.delayed.is_some());
         }
         if self.handed {
             // The other copy must not keep the connection alive. What fails here is ended already.

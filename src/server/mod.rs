@@ -41,6 +41,9 @@ use std::time::{Duration, Instant};
 /// What one read takes at most; the loop has one such buffer for all connections.
 const INPUT_BYTES: usize = 64 * 1024;
 
+/// Connections that the kernel keeps until they are accepted; capped by `net.core.somaxconn`.
+pub(crate) const MAX_BACKLOG: i32 = 4096;
+
 /// How long an idle loop may keep a lingering close, and a new connection without a request once
 /// draining.
 const LINGER: Duration = Duration::from_secs(5);
@@ -101,6 +104,9 @@ impl Limits {
         if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
             return Err(format!("{name} is 0, so nothing could happen in time"));
         }
+        if let Some((name, _)) = times.iter().find(|(_, time)| *time > LONGEST) {
+            return Err(format!("{name} is longer than any clock goes"));
+        }
         if self.head < Self::SMALLEST_HEAD {
             let least = Self::SMALLEST_HEAD;
             return Err(format!("a head of {} bytes: at least {least}", self.head));
@@ -114,6 +120,9 @@ impl Limits {
         }
     }
 }
+
+/// A century: as good as never, and no clock overflows.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The kinds of time limit, as indices into the timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +169,8 @@ struct Turn {
     pool: Option<Pool<Response>>,
     /// Answers that wait for their time.
     delayed: BinaryHeap<Reverse<(Instant, Key)>>,
+    /// How many of them have lost their connection.
+    stale_delays: usize,
     now: Instant,
     date: Date,
     input: Box<[u8]>,
@@ -206,6 +217,7 @@ impl Server {
                 worker,
                 pool,
                 delayed: BinaryHeap::new(),
+                stale_delays: 0,
                 now,
                 date: Date::new(now),
                 input: vec![0; INPUT_BYTES].into_boxed_slice(),
@@ -257,7 +269,7 @@ impl Server {
             // A late event of a connection that another process still holds a copy of.
             return;
         }
-        if connection.ready(ready) {
+        if connection.ready(ready) && !connection.queued {
             self.drive(registry, key);
         }
     }
@@ -315,6 +327,7 @@ impl Server {
         match step {
             Step::Close => self.close(registry, key),
             Step::Again => {
+                connection.queued = true;
                 self.timers.disarm(key.index);
                 self.again.push(key);
             }
@@ -334,6 +347,7 @@ impl Server {
         let connection = self.connections.remove(key.index as usize);
         connection.close(&mut self.turn);
         self.turn.counters.open -= 1;
+        self.forget_stale_delays();
         if self.gate.paused() && self.connections.len() < self.turn.limits.connections {
             self.gate.resume(registry);
         }
@@ -344,6 +358,7 @@ impl Server {
     pub(crate) fn proceed(&mut self, registry: &mio::Registry) {
         for key in std::mem::take(&mut self.again) {
             if self.holds(key) {
+                self.connections[key.index as usize].queued = false;
                 self.drive(registry, key);
             }
         }
@@ -359,6 +374,7 @@ impl Server {
             }
             self.turn.delayed.pop();
             if !self.holds(key) {
+                self.turn.stale_delays = self.turn.stale_delays.saturating_sub(1);
                 continue;
             }
             let job = self.connections[key.index as usize].delayed_job();
@@ -379,6 +395,16 @@ impl Server {
         self.gate.resume_at(registry, self.turn.now);
     }
 
+    /// Forgets delayed answers whose connections have ended, once they are the most of them.
+    fn forget_stale_delays(&mut self) {
+        if self.turn.stale_delays > 64 && self.turn.stale_delays * 2 > self.turn.delayed.len() {
+            let mut delayed = std::mem::take(&mut self.turn.delayed);
+            delayed.retain(|Reverse((_, key))| self.holds(*key));
+            self.turn.delayed = delayed;
+            self.turn.stale_delays = 0;
+        }
+    }
+
     fn holds(&self, key: Key) -> bool {
         let connection = self.connections.get(key.index as usize);
         connection.is_some_and(|connection| connection.key == key)
@@ -388,7 +414,7 @@ impl Server {
     fn resume(&mut self, registry: &mio::Registry, key: Key, response: Response) {
         if self.holds(key) {
             let connection = &mut self.connections[key.index as usize];
-            connection.resume(&mut self.turn, response);
+            connection.resume(response);
             self.drive(registry, key);
         }
     }
@@ -435,8 +461,12 @@ impl Server {
             return;
         }
         self.turn.draining = true;
-        while let Some((socket, peer, _)) = self.gate.take_waiting() {
-            self.open(registry, socket, peer, false);
+        // Bounded: more than a queue's length has come after the drain began.
+        for _ in 0..MAX_BACKLOG {
+            match self.gate.take_waiting() {
+                Some((socket, peer, _)) => self.open(registry, socket, peer, false),
+                None => break,
+            }
         }
         self.gate.close();
         let all: Vec<Key> = self.connections.iter().map(|(_, c)| c.key).collect();

@@ -21,6 +21,10 @@ const COPIED: usize = 16 * 1024;
 const STREAM_BYTES: usize = 32 * 1024;
 const STREAM_PIECES: usize = 64;
 
+/// What one connection may write in one turn of the loop before others have theirs, give or take
+/// a write: a client that takes a large body as fast as it is written must not hold up the rest.
+const BYTES_PER_TURN: usize = 512 * 1024;
+
 /// Pieces given to one writev(2).
 const SLICES: usize = 8;
 
@@ -114,76 +118,81 @@ pub(super) fn flush(
     output: &mut Option<Box<Output>>,
     turn: &mut Turn,
 ) -> io::Result<Flushed> {
-    loop {
-        let blocked = match output {
-            // The common case: one write of the loop's buffer.
-            None => write_buffer(socket, output, turn)?,
-            Some(waiting) => waiting.write(socket, turn)?,
-        };
-        if blocked {
-            return Ok(Flushed::Blocked);
+    let mut written = Written::All;
+    if output.is_none() {
+        // The common case: one write of the loop's buffer, and nothing is left.
+        write_buffer(socket, output, turn)?;
+    }
+    let mut share = BYTES_PER_TURN;
+    while let Some(waiting) = output {
+        if written == Written::All {
+            written = waiting.write(socket, turn, &mut share)?;
         }
-        let Some(waiting) = output else {
-            return Ok(Flushed::All);
-        };
-        if waiting.stream.is_none() {
-            *output = None;
-            return Ok(Flushed::All);
-        }
-        let ended = waiting.pull(&mut turn.out)?;
-        if waiting.write(socket, turn)? {
-            return Ok(Flushed::Blocked);
-        }
-        if !ended {
-            return Ok(Flushed::More);
+        match written {
+            Written::Blocked => return Ok(Flushed::Blocked),
+            Written::Enough => return Ok(Flushed::More),
+            Written::All if waiting.stream.is_none() => *output = None,
+            Written::All => {
+                let ended = waiting.pull(&mut turn.out)?;
+                written = waiting.write(socket, turn, &mut share)?;
+                if written == Written::All && !ended {
+                    return Ok(Flushed::More);
+                }
+            }
         }
     }
+    Ok(Flushed::All)
 }
 
+/// Writes the loop's buffer once; what does not fit goes into the queue.
 fn write_buffer(
     socket: BorrowedFd<'_>,
     output: &mut Option<Box<Output>>,
     turn: &mut Turn,
-) -> io::Result<bool> {
+) -> io::Result<()> {
     if turn.out.is_empty() {
-        return Ok(false);
+        return Ok(());
     }
-    match socket::write(socket, &turn.out) {
-        Ok(sent) => {
-            turn.counters.bytes_out += sent as u64;
-            if sent < turn.out.len() {
-                queue(output).push_back(Piece::Owned(turn.out[sent..].to_vec()));
-            }
-            turn.out.clear();
-            Ok(false)
-        }
-        Err(error) if socket::would_block(&error) => {
-            queue(output).push_back(Piece::Owned(turn.out.clone()));
-            turn.out.clear();
-            Ok(true)
-        }
-        Err(error) => {
-            turn.out.clear();
-            Err(error)
-        }
+    let sent = match socket::write(socket, &turn.out) {
+        Ok(sent) => sent,
+        Err(error) if socket::would_block(&error) => 0,
+        Err(error) => return Err(error),
+    };
+    turn.counters.bytes_out += sent as u64;
+    if sent < turn.out.len() {
+        queue(output).push_back(Piece::Owned(turn.out[sent..].to_vec()));
     }
+    turn.out.clear();
+    Ok(())
+}
+
+/// How writing the queue ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    All,
+    /// The peer takes no more now.
+    Blocked,
+    /// The connection has had its share of the turn.
+    Enough,
 }
 
 impl Output {
-    /// Writes the loop's buffer and the queue until both are empty; true when the peer takes no
-    /// more, and then what is left of the buffer is in the queue.
-    fn write(&mut self, socket: BorrowedFd<'_>, turn: &mut Turn) -> io::Result<bool> {
-        let result = self.write_all(socket, turn);
-        turn.out.clear();
-        result
-    }
-
-    fn write_all(&mut self, socket: BorrowedFd<'_>, turn: &mut Turn) -> io::Result<bool> {
+    /// Writes the loop's buffer and the queue until both are empty, the peer takes no more or
+    /// `share` is used up; what is then left of the buffer is in the queue.
+    fn write(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        turn: &mut Turn,
+        share: &mut usize,
+    ) -> io::Result<Written> {
         let mut buffered = 0;
-        loop {
+        let written = loop {
             let rest = &turn.out[buffered..];
             if rest.is_empty() && self.queue.is_empty() {
-                return Ok(false);
+                break Written::All;
+            }
+            if *share == 0 {
+                break Written::Enough;
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
             slices[0] = IoSlice::new(rest);
@@ -195,20 +204,27 @@ impl Output {
             match socket::writev(socket, &slices) {
                 Ok(sent) => {
                     turn.counters.bytes_out += sent as u64;
+                    *share = share.saturating_sub(sent);
                     let of_buffer = sent.min(rest.len());
                     buffered += of_buffer;
                     self.advance(sent - of_buffer);
                 }
-                Err(error) if socket::would_block(&error) => {
-                    if !rest.is_empty() {
-                        // Nothing of the queue can be out while the buffer, which is older, is not.
-                        self.queue.push_front(Piece::Owned(rest.to_vec()));
-                    }
-                    return Ok(true);
-                }
+                Err(error) if socket::would_block(&error) => break Written::Blocked,
                 Err(error) => return Err(error),
             }
+        };
+        if buffered < turn.out.len() {
+            debug_assert_eq!(self.sent, 0, "the buffer is older than the queue");
+            let rest = turn.out[buffered..].to_vec();
+            self.queue.push_front(Piece::Owned(rest));
         }
+        turn.out.clear();
+        Ok(written)
+    }
+
+    /// Whether only the end of the connection tells where the answer ends.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| !stream.chunked)
     }
 
     fn advance(&mut self, mut count: usize) {

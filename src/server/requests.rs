@@ -155,6 +155,7 @@ impl Connection {
             meta,
             since: turn.now,
             delayed,
+            answer: None,
             _ticket: ticket,
         }));
     }
@@ -167,22 +168,27 @@ impl Connection {
         }
     }
 
-    /// The handler's answer is there.
-    pub(super) fn resume(&mut self, turn: &mut Turn, response: Response) {
-        if !matches!(self.state, State::Handler(_)) {
-            return;
+    /// The handler's answer is there: it is sent by the next drive, after those before it.
+    pub(super) fn resume(&mut self, answer: Response) {
+        if let State::Handler(waiting) = &mut self.state {
+            waiting.answer = Some(answer);
         }
+    }
+
+    /// Everything before it is sent: the handler's answer, and what was read behind its request.
+    pub(super) fn answer_late(&mut self, turn: &mut Turn, answer: Response) {
         if let State::Handler(waiting) = mem::replace(&mut self.state, State::Head) {
             turn.counters.in_flight -= 1;
             let took = turn.now.saturating_duration_since(waiting.since);
             turn.counters.took(took, 1);
-            self.respond(turn, response, waiting.meta);
+            self.respond(turn, answer, waiting.meta);
             self.unparsed = !self.pending.is_empty();
         }
     }
 
     /// Encodes an answer behind those that are in the loop's buffer.
     fn respond(&mut self, turn: &mut Turn, response: Response, meta: Meta) {
+        debug_assert!(self.output.is_none(), "older answers go first");
         turn.counters.answered(response.status());
         self.served = true;
         let ours = !response.wants_close() && !turn.draining;

@@ -89,6 +89,14 @@ pub(crate) fn ignore_broken_pipe() {
     debug_assert!(ignored.is_ok(), "SIGPIPE can be ignored");
 }
 
+/// Has the kernel keep what it knows of children that ended until somebody asks: a program that was
+/// started with `SIGCHLD` ignored would be told nothing; see wait(2).
+pub(crate) fn heed_children() {
+    // SAFETY: no handler is installed that could do anything unsafe; the default does nothing.
+    let heeded = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+    debug_assert!(heeded.is_ok(), "SIGCHLD has a default");
+}
+
 #[cfg(test)]
 mod tests {
     use libc::{SIGHUP, SIGUSR1, SIGUSR2};

@@ -63,6 +63,18 @@ pub(crate) fn shutdown_both(fd: BorrowedFd<'_>) -> io::Result<()> {
     retry(|| shutdown(fd.as_raw_fd(), Shutdown::Both))
 }
 
+/// Ends a TCP connection by a reset, whoever else holds a copy of it; see `AF_UNSPEC` in
+/// connect(2). Other sockets, and connections that are gone, are left as they are.
+pub(crate) fn reset(fd: BorrowedFd<'_>) {
+    // SAFETY: all zeros is a valid sockaddr, whose family is then AF_UNSPEC.
+    let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: `nowhere` is a sockaddr of that length and outlives the call, which only reads it.
+    // What can fail is that there is nothing to end.
+    let _ = unsafe { libc::connect(fd.as_raw_fd(), &raw const nowhere, length) };
+}
+
 /// Two connected sockets that keep the borders of messages; see `SOCK_SEQPACKET` in unix(7).
 /// Non-blocking and close-on-exec.
 ///

@@ -1,2 +1,22 @@
-//! x
-fn main() {}
+//! The whole program from outside: the real binary, on ports of its own, by its contract.
+//!
+//! `support` runs it, `turns` says beside whom, `client` talks to it, `watch` looks at its
+//! processes, `load` keeps many connections busy; each other file is a part of the contract. Tests
+//! wait for lines and states, never for a time, and leave nothing behind.
+
+#![allow(clippy::unwrap_used)] // In helpers of tests as in tests: the caller is who failed.
+
+mod client;
+mod crash;
+mod descriptors;
+mod fairness;
+mod listen;
+mod load;
+mod modes;
+mod routes;
+mod stop;
+mod support;
+mod tidy;
+mod turns;
+mod usage;
+mod watch;

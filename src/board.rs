@@ -105,6 +105,12 @@ impl Slot {
             .is_ok()
     }
 
+    /// Worker: a connection is about to be taken. Counted before, or the primary would believe for
+    /// the rest of the turn that there is room for one more; the next publication puts it right.
+    pub(crate) fn opening(&self) {
+        self.set(OPEN, self.get(OPEN) + 1);
+    }
+
     /// Primary: how many of the connections it handed over are settled.
     pub(crate) fn taken(&self) -> u64 {
         self.word(TAKEN).load(Ordering::Acquire)

@@ -227,6 +227,7 @@ impl Worker {
                 for (socket, peer) in with.into_iter().zip(peers) {
                     let sequence = self.handed;
                     self.handed += 1;
+                    self.slot.opening();
                     // What the primary took back is another's by now, and closed unread.
                     if !self.lost_count && self.slot.take(sequence) {
                         self.server.adopt(self.reactor.registry(), socket, peer);

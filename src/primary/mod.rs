@@ -386,15 +386,14 @@ impl Primary {
             return Ok(None);
         };
         let now = self.reactor.now();
-        self.supervisor.exited(id, exit.in_order(), now);
+        let empty_until = self.supervisor.exited(id, exit.in_order(), now);
         let actions = self.supervisor.reconcile(now);
-        let next = match actions.first() {
-            Some(Action::Fork { id, .. }) => format!("; forking worker {id}"),
-            _ if self.supervisor.stopping() => String::new(),
-            _ => match self.supervisor.deadline() {
-                Some(at) => format!("; forking another in {:?}", at - now),
-                None => String::new(),
-            },
+        let next = match (empty_until, actions.first()) {
+            (Some(at), _) if !self.supervisor.stopping() => {
+                format!("; forking another in {:?}", at - now)
+            }
+            (None, Some(Action::Fork { id, .. })) => format!("; forking worker {id}"),
+            _ => String::new(),
         };
         if exit.in_order() {
             log::info!("{member} exited: {exit}{next}");

@@ -103,8 +103,10 @@ impl Supervisor {
     }
 
     /// Fact: a worker is gone, or could not be launched. `in_order` is whether it went by itself.
-    pub(super) fn exited(&mut self, id: WorkerId, in_order: bool, now: Instant) {
+    /// Until when its place stays empty, if it does.
+    pub(super) fn exited(&mut self, id: WorkerId, in_order: bool, now: Instant) -> Option<Instant> {
         self.deaths += 1;
+        let mut empty_until = None;
         for place in &mut self.places {
             let Some(occupant) = place.occupant.take_if(|occupant| occupant.id == id) else {
                 continue;
@@ -121,7 +123,9 @@ impl Supervisor {
                 let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
                 now + FIRST_DELAY.saturating_mul(factor).min(LONGEST_DELAY)
             });
+            empty_until = place.not_before;
         }
+        empty_until
     }
 
     /// Wish: stop, in an orderly way (asked for at `now`) the first time, and at once the second.

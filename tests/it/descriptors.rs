@@ -1,0 +1,137 @@
+//! No descriptor is lost or shared by mistake, after many connections and many deaths.
+
+use crate::client::{Client, is_loss};
+use crate::support::{Mode, Server, both_modes, wait_until};
+use crate::turns::alone;
+use crate::watch;
+use nix::sys::signal::Signal;
+use std::net::SocketAddr;
+use std::thread;
+
+const ROUNDS: usize = 20;
+const CLIENTS: usize = 4;
+const CONNECTIONS: usize = 250;
+
+/// Short connections, one after the other. Some are lost, since workers die meanwhile.
+fn visit(address: SocketAddr) -> usize {
+    let visit = || {
+        let mut client = Client::connect(address)?;
+        let answer = client.request("GET", "/", "Connection: close\r\n", "")?;
+        answer.who();
+        client.rest()
+    };
+    let mut lost = 0;
+    for _ in 0..CONNECTIONS {
+        match visit() {
+            Ok(rest) => assert!(rest.is_empty()),
+            Err(error) if is_loss(&error) => lost += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    lost
+}
+
+/// How many descriptors the primary has, then each worker that is a process of its own.
+fn counts(server: &Server, mode: Mode) -> Vec<usize> {
+    let mut pids = vec![server.pid()];
+    if mode == Mode::Processes {
+        pids.extend(server.workers().iter().map(|worker| worker.pid));
+    }
+    let count = |pid: &i32| watch::descriptors(*pid).len();
+    pids.iter().map(count).collect()
+}
+
+/// The counts when nothing is in flight, so that they stay.
+#[track_caller]
+fn settled(server: &Server, mode: Mode) -> Vec<usize> {
+    server.wait_for_workers(4);
+    let mut last = Vec::new();
+    let mut same = 0;
+    wait_until("the descriptors settle", || {
+        let now = counts(server, mode);
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        same == 20
+    });
+    last
+}
+
+both_modes! {
+    fn none_is_lost(mode) {
+        let _alone = alone();
+        let server = Server::start(mode, &["--workers", "4", "--chaos"]);
+        let address = server.address();
+        let start = settled(&server, mode);
+        for _ in 0..ROUNDS {
+            let visitors: Vec<_> = (0..CLIENTS)
+                .map(|_| thread::spawn(move || visit(address)))
+                .collect();
+            // The oldest: every place has its turn, and no death is one of a newborn for long.
+            let victim = server.wait_for_workers(4)[0];
+            let how = match mode {
+                Mode::Processes => {
+                    victim.signal(Signal::SIGKILL);
+                    "died: signal 9"
+                }
+                Mode::Threads => {
+                    Client::connect(address).unwrap().ask("/panic?worker").unwrap();
+                    "died: panic"
+                }
+            };
+            for visitor in visitors {
+                visitor.join().unwrap();
+            }
+            let deaths = || {
+                let log = server.log.all();
+                log.iter().filter(|line| line.contains(how)).count()
+            };
+            if mode == Mode::Processes {
+                server.log.wait(0, &format!("worker {} (pid {}) died", victim.id, victim.pid));
+            }
+            wait_until("somebody died", || deaths() > 0);
+            server.wait_for_workers(4);
+        }
+        wait_until(&format!("as many descriptors as at the start: {start:?}"), || {
+            counts(&server, mode) == start
+        });
+        server.stop();
+    }
+}
+
+#[test]
+fn workers_under_round_robin_share_nothing() {
+    let server = Server::start(Mode::Processes, &["--workers", "4"]);
+    let address = server.address();
+    let _clients: Vec<_> = (0..40).map(|_| Client::greeted(address)).collect();
+    let listener = watch::listener(address);
+    assert!(watch::sockets(server.pid()).contains(&listener));
+    let mut pids = vec![server.pid()];
+    pids.extend(server.workers().iter().map(|worker| worker.pid));
+    // The primary lets go of what it handed over a moment after.
+    wait_until("every socket in one process", || {
+        let all: Vec<_> = pids.iter().map(|&pid| watch::sockets(pid)).collect();
+        let disjoint = |index: usize| {
+            let others = &all[index + 1..];
+            others.iter().all(|other| all[index].is_disjoint(other))
+        };
+        (0..all.len()).all(disjoint)
+    });
+}
+
+#[test]
+fn workers_under_shared_share_the_listener() {
+    let server = Server::start(Mode::Processes, &["--workers", "4", "--schedule", "shared"]);
+    let address = server.address();
+    let _clients: Vec<_> = (0..40).map(|_| Client::greeted(address)).collect();
+    let listener = watch::listener(address);
+    let mut pids = vec![server.pid()];
+    pids.extend(server.workers().iter().map(|worker| worker.pid));
+    let all: Vec<_> = pids.iter().map(|&pid| watch::sockets(pid)).collect();
+    for (index, sockets) in all.iter().enumerate() {
+        assert!(sockets.contains(&listener));
+        for other in &all[index + 1..] {
+            let shared: Vec<_> = sockets.intersection(other).collect();
+            assert_eq!(shared, [&listener]);
+        }
+    }
+}

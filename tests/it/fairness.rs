@@ -1,0 +1,152 @@
+//! Who gets which connection, and what happens to those that a worker does not take.
+
+use crate::client::Client;
+use crate::support::{Mode, Server, both_modes, wait_until};
+use crate::turns::alone;
+use crate::watch;
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+
+/// Opens `count` connections at once; how many each worker answered.
+fn spread(server: &Server, count: usize) -> BTreeMap<String, usize> {
+    let address = server.address();
+    let mut clients: Vec<_> = (0..count)
+        .map(|_| Client::connect(address).unwrap())
+        .collect();
+    for client in &mut clients {
+        client.ask("/").unwrap();
+    }
+    let mut spread = BTreeMap::new();
+    for client in &mut clients {
+        *spread.entry(client.receive().unwrap().who()).or_default() += 1;
+    }
+    spread
+}
+
+both_modes! {
+    fn round_robin_deals_equal_shares(mode) {
+        let _alone = alone();
+        let server = Server::start(mode, &["--workers", "8"]);
+        let spread = spread(&server, 400);
+        let workers = server.workers();
+        assert_eq!(workers.len(), 8);
+        for worker in workers {
+            assert_eq!(spread.get(&worker.name(mode)), Some(&50), "{spread:?}");
+        }
+        server.stop();
+    }
+
+    fn shared_answers_everybody(mode) {
+        let server = Server::start(mode, &["--workers", "8", "--schedule", "shared"]);
+        let spread = spread(&server, 400);
+        eprintln!("shared, {}: {:?}", mode.name(), spread.values());
+        assert_eq!(spread.values().sum::<usize>(), 400);
+        server.stop();
+    }
+
+    fn a_limit_of_connections_under_round_robin(mode) {
+        the_sixth_waits(mode, "rr");
+    }
+
+    fn a_limit_of_connections_under_shared(mode) {
+        the_sixth_waits(mode, "shared");
+    }
+}
+
+fn the_sixth_waits(mode: Mode, policy: &str) {
+    let limit = [
+        "--workers",
+        "1",
+        "--max-connections",
+        "5",
+        "--schedule",
+        policy,
+    ];
+    let server = Server::start(mode, &limit);
+    let address = server.address();
+    let mut five: Vec<_> = (0..5).map(|_| Client::greeted(address).0).collect();
+    let mut sixth = Client::connect(address).unwrap();
+    sixth.ask("/").unwrap();
+    // By the worker's own clock: time enough to answer the sixth, were it allowed to.
+    assert_eq!(five[0].get("/slow?ms=200").unwrap().status, 200);
+    for client in &mut five {
+        assert_eq!(client.get("/").unwrap().status, 200);
+    }
+    assert!(sixth.is_silent(), "more than five");
+    five.pop();
+    assert_eq!(sixth.receive().unwrap().status, 200);
+    // And the limit holds as before.
+    let mut seventh = Client::connect(address).unwrap();
+    seventh.ask("/").unwrap();
+    assert_eq!(sixth.get("/slow?ms=200").unwrap().status, 200);
+    assert!(seventh.is_silent(), "more than five");
+    drop(sixth);
+    assert_eq!(seventh.receive().unwrap().status, 200);
+    server.stop();
+}
+
+#[test]
+fn what_a_stopped_worker_was_handed_goes_to_others() {
+    let _alone = alone();
+    let server = Server::start(Mode::Processes, &["--workers", "3"]);
+    let address = server.address();
+    let stopped = server.wait_for_workers(3)[1];
+    let name = stopped.name(Mode::Processes);
+    stopped.signal(Signal::SIGSTOP);
+    wait_until("the worker is stopped", || watch::is_stopped(stopped.pid));
+    let mut clients: Vec<(Client, String)> = Vec::new();
+    for _ in 0..200 {
+        let (client, who) = Client::greeted(address);
+        assert_ne!(who, name);
+        clients.push((client, who));
+    }
+    stopped.signal(Signal::SIGCONT);
+    wait_until("it serves again", || Client::greeted(address).1 == name);
+    // By now it has met what was taken back from it.
+    for (client, who) in &mut clients {
+        assert!(client.is_silent(), "a second answer, or an end");
+        assert_eq!(client.get("/").unwrap().who(), *who);
+        assert!(client.is_silent(), "a second answer, or an end");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_worker_out_of_descriptors_waits_for_one() {
+    let server = Server::start(Mode::Processes, &["--workers", "1", "--schedule", "shared"]);
+    let address = server.address();
+    let worker = server.wait_for_workers(1)[0];
+    let (mut first, _) = Client::greeted(address);
+    let highest = watch::descriptors(worker.pid).last().unwrap().0;
+    // From outside, since the command keeps its own limits out of reach.
+    let limit = format!("--nofile={}", highest + 4);
+    let pid = worker.pid.to_string();
+    let mut prlimit = std::process::Command::new("prlimit");
+    let status = prlimit.args(["--pid", &pid, &limit]).status();
+    assert!(status.expect("prlimit of util-linux").success());
+    let mut clients = Vec::new();
+    let mark = server.log.mark();
+    wait_until("it runs out of descriptors", || {
+        let mut client = Client::connect(address).unwrap();
+        client.ask("/").unwrap();
+        clients.push(client);
+        let log = server.log.all();
+        log[mark..]
+            .iter()
+            .any(|line| line.contains("accepting pauses"))
+    });
+    let before = watch::ticks(worker.pid);
+    assert_eq!(first.get("/slow?ms=1000").unwrap().status, 200);
+    let spent = watch::ticks(worker.pid) - before;
+    assert!(
+        spent < 50,
+        "{spent} ticks of a hundred in a second: it spins"
+    );
+    // Answered one after the other, as those before them go.
+    for mut client in clients {
+        assert_eq!(client.receive().unwrap().status, 200);
+    }
+    assert_eq!(first.get("/").unwrap().status, 200);
+    Client::greeted(address);
+    server.stop();
+}

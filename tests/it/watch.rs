@@ -1,0 +1,69 @@
+//! Looking at other processes from outside, by proc(5).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+
+/// The fields of `/proc/PID/stat` from the third on, which is the state.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before them may contain anything, even parentheses.
+    let (_, fields) = text.rsplit_once(") ")?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The living and the unburied children of a process.
+pub(crate) fn children(parent: i32) -> Vec<i32> {
+    let all = fs::read_dir("/proc").unwrap();
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let parent = parent.to_string();
+    pids.filter(|&pid| stat(pid).is_some_and(|fields| fields[1] == parent))
+        .collect()
+}
+
+/// Whether every thread of a process is stopped.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] == "T")
+}
+
+/// The time that a process has spent on a processor, in ticks of a hundredth of a second.
+pub(crate) fn ticks(pid: i32) -> u64 {
+    let fields = stat(pid).unwrap();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// The open descriptors of a process and what each is.
+pub(crate) fn descriptors(pid: i32) -> Vec<(u32, String)> {
+    let Ok(all) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    // One may be closed between being listed and being read.
+    let one = |entry: fs::DirEntry| {
+        let what = fs::read_link(entry.path()).ok()?;
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        Some((number, what.to_str()?.to_owned()))
+    };
+    let mut all: Vec<_> = all.filter_map(|entry| one(entry.ok()?)).collect();
+    all.sort();
+    all
+}
+
+/// The sockets among them, but for the standard streams: `socket:[INODE]`.
+pub(crate) fn sockets(pid: i32) -> BTreeSet<String> {
+    let all = descriptors(pid).into_iter();
+    all.filter(|(number, what)| *number > 2 && what.starts_with("socket:"))
+        .map(|(_, what)| what)
+        .collect()
+}
+
+/// The listener at an IPv4 address, as `socket:[INODE]`.
+pub(crate) fn listener(address: SocketAddr) -> String {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", address.port());
+    let row = table.lines().map(|line| line.split_whitespace().collect());
+    // Columns: number, local address, remote address, state (0A: listening), ..., inode.
+    let found = row
+        .into_iter()
+        .find(|row: &Vec<&str>| row.len() > 9 && row[1].ends_with(&port) && row[3] == "0A");
+    format!("socket:[{}]", found.unwrap()[9])
+}

@@ -16,6 +16,7 @@ pub use reply::{IntoReply, Reply, after, pooled};
 pub(crate) use request::Parts;
 pub use request::Request;
 pub use response::{Body, IntoResponse, Response};
+pub(crate) use response::{Trailers, trailer_section};
 
 use crate::http::Method;
 use middleware::Middleware;

@@ -46,6 +46,9 @@ impl fmt::Debug for Body {
     }
 }
 
+/// Makes the fields that follow a stream.
+pub(crate) type Trailers = Box<dyn FnOnce() -> Vec<(String, String)> + Send>;
+
 /// One HTTP response.
 ///
 /// # Examples
@@ -56,7 +59,6 @@ impl fmt::Debug for Body {
 /// let response = Response::text("made\n").with_status(201).header("Location", "/things/7");
 /// assert_eq!(response.status(), 201);
 /// ```
-#[derive(Debug)]
 pub struct Response {
     status: u16,
     /// The common field, kept apart so that a plain answer allocates nothing.
@@ -66,6 +68,20 @@ pub struct Response {
     has_date: bool,
     close: bool,
     body: Body,
+    trailers: Option<Trailers>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("content_type", &self.content_type)
+            .field("fields", &String::from_utf8_lossy(&self.fields))
+            .field("close", &self.close)
+            .field("body", &self.body)
+            .field("trailers", &self.trailers.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Response {
@@ -79,6 +95,7 @@ impl Response {
             has_date: false,
             close: false,
             body: Body::Empty,
+            trailers: None,
         }
         .with_status(status)
     }
@@ -134,6 +151,29 @@ impl Response {
             body: Body::Stream(Box::new(pieces.into_iter().map(Into::into))),
             ..Self::new(200)
         }
+    }
+
+    /// The same with fields behind its stream (RFC 9112 7.1.2), made when the last piece is out: a
+    /// checksum, say. They are sent, and made at all, only to a client that announced by
+    /// `TE: trailers` that it reads them, and only behind a body in chunks. Fields that may not be
+    /// sent (a bad name, or one about framing) are left out, with a line in the log.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mcluster::Response;
+    ///
+    /// let counted = Response::stream((1..=3).map(|n| format!("{n}\n")))
+    ///     .trailers(|| vec![("Lines".to_owned(), "3".to_owned())]);
+    /// # assert_eq!(counted.status(), 200);
+    /// ```
+    #[must_use]
+    pub fn trailers<F>(mut self, fields: F) -> Self
+    where
+        F: FnOnce() -> Vec<(String, String)> + Send + 'static,
+    {
+        self.trailers = Some(Box::new(fields));
+        self
     }
 
     /// The same with another status; see [`Response::new`] for which.
@@ -212,8 +252,22 @@ impl Response {
         self.close
     }
 
-    pub(crate) fn into_body(self) -> Body {
-        self.body
+    pub(crate) fn into_body(self) -> (Body, Option<Trailers>) {
+        (self.body, self.trailers)
+    }
+}
+
+/// Appends the trailer section of a chunked body: the fields that may be sent, without its end.
+pub(crate) fn trailer_section(out: &mut Vec<u8>, fields: Vec<(String, String)>) {
+    for (name, value) in fields {
+        let framing = FRAMING_FIELDS
+            .iter()
+            .any(|field| name.eq_ignore_ascii_case(field));
+        if framing || !http::is_token(name.as_bytes()) || !http::is_field_value(value.as_bytes()) {
+            log::error!("a handler set a trailer {name:?} that cannot be sent; left out");
+            continue;
+        }
+        http::field(out, &name, value.as_bytes());
     }
 }
 

@@ -165,7 +165,14 @@ pub fn chunk_start(out: &mut Vec<u8>, length: usize) {
 
 /// Appends the last chunk, without trailers: the end of a chunked body (RFC 9112 section 7.1).
 pub fn last_chunk(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n\r\n");
+    last_chunk_start(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the size line of the last chunk, for a body with trailers: fields and a CRLF must follow (RFC 9112 section
+/// 7.1.2).
+pub fn last_chunk_start(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
 }
 
 /// Appends `n` in base `BASE`. By hand, for this is on every response, and `fmt` costs several times as much.

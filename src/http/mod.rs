@@ -31,7 +31,7 @@ mod tests;
 pub use chunked::{ChunkedDecoder, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
 pub use encode::{
     chunk, chunk_start, content_length, decimal, field, has_no_body, is_field_value, is_token,
-    last_chunk, reason, status_line,
+    last_chunk, last_chunk_start, reason, status_line,
 };
 pub use error::Error;
 pub use form::{percent_decode, query_pairs};

@@ -5,9 +5,10 @@
 
 use super::Turn;
 use super::respond::Framing;
-use crate::app::panic_message;
+use crate::app::{Trailers, panic_message, trailer_section};
 use crate::http;
 use crate::sys::socket;
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -46,6 +47,7 @@ impl Piece {
 struct Stream {
     pieces: Box<dyn Iterator<Item = Vec<u8>> + Send>,
     chunked: bool,
+    trailers: Option<Trailers>,
 }
 
 /// The unsent rest of a connection's answers.
@@ -98,6 +100,7 @@ pub(super) fn body(
             output.get_or_insert_default().stream = Some(Stream {
                 pieces,
                 chunked: framing == Framing::Chunked,
+                trailers: None,
             });
         }
     }
@@ -240,6 +243,13 @@ impl Output {
         }
     }
 
+    /// Sends the fields that `trailers` makes behind the stream, if there is one.
+    pub(super) fn add_trailers(&mut self, trailers: Trailers) {
+        if let Some(stream) = &mut self.stream {
+            stream.trailers = Some(trailers);
+        }
+    }
+
     /// Asks the stream for one write's worth; true when it has ended.
     fn pull(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let Some(stream) = &mut self.stream else {
@@ -262,17 +272,21 @@ impl Output {
                 Ok(Some(piece)) if stream.chunked => http::chunk(out, &piece),
                 Ok(Some(piece)) => out.extend_from_slice(&piece),
                 Ok(None) => {
-                    if stream.chunked {
-                        http::last_chunk(out);
+                    match stream.trailers.take() {
+                        _ if !stream.chunked => {}
+                        None => http::last_chunk(out),
+                        Some(trailers) => {
+                            let fields = catch_unwind(AssertUnwindSafe(trailers));
+                            let fields = fields.map_err(|panic| cut_short(&*panic))?;
+                            http::last_chunk_start(out);
+                            trailer_section(out, fields);
+                            out.extend_from_slice(b"\r\n");
+                        }
                     }
                     self.stream = None;
                     return Ok(true);
                 }
-                Err(panic) => {
-                    let what = panic_message(&*panic);
-                    log::error!("a response's stream panicked: {what}");
-                    return Err(io::Error::other("a response's stream panicked"));
-                }
+                Err(panic) => return Err(cut_short(&*panic)),
             }
             if out.len() >= STREAM_BYTES {
                 break;
@@ -280,4 +294,10 @@ impl Output {
         }
         Ok(false)
     }
+}
+
+/// The error of a stream that panicked: its answer ends where it was.
+fn cut_short(panic: &(dyn Any + Send)) -> io::Error {
+    log::error!("a response's stream panicked: {}", panic_message(panic));
+    io::Error::other("a response's stream panicked")
 }

@@ -194,12 +194,13 @@ impl Connection {
         let ours = !response.wants_close() && !turn.draining;
         let keep = meta.keep_alive && ours;
         let (framing, keep) = respond::head(&mut turn.out, &response, meta, keep, &turn.date);
-        output::body(
-            &mut self.output,
-            &mut turn.out,
-            response.into_body(),
-            framing,
-        );
+        let (body, trailers) = response.into_body();
+        output::body(&mut self.output, &mut turn.out, body, framing);
+        if let (Some(trailers), Some(output)) = (trailers, &mut self.output)
+            && meta.trailers
+        {
+            output.add_trailers(trailers);
+        }
         if !keep {
             // A client that asked for the end sends no more; others may be in the middle of it.
             let ending = if meta.keep_alive {

@@ -13,6 +13,8 @@ pub(super) struct Meta {
     pub(super) http10: bool,
     /// The client wants the connection to go on.
     pub(super) keep_alive: bool,
+    /// The client reads trailers.
+    pub(super) trailers: bool,
 }
 
 impl Meta {
@@ -21,6 +23,7 @@ impl Meta {
             head_only: head.method() == Method::Head,
             http10: head.version() == Version::Http10,
             keep_alive: head.keep_alive(),
+            trailers: head.get("te").is_some_and(reads_trailers),
         }
     }
 
@@ -30,8 +33,15 @@ impl Meta {
             head_only: false,
             http10: false,
             keep_alive: false,
+            trailers: false,
         }
     }
+}
+
+/// Whether a TE field has the member `trailers` (RFC 9110 10.1.4).
+fn reads_trailers(te: &[u8]) -> bool {
+    te.split(|&byte| byte == b',')
+        .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// How the body goes out.

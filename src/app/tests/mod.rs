@@ -35,7 +35,7 @@ fn call(app: App, method: &str, target: &str) -> Response {
 }
 
 fn text(response: Response) -> String {
-    let bytes = match response.into_body() {
+    let bytes = match response.into_body().0 {
         Body::Empty => Vec::new(),
         Body::Static(bytes) => bytes.to_vec(),
         Body::Bytes(bytes) => bytes,

@@ -1,7 +1,7 @@
 //! Bodies of requests: by length, in chunks, announced, too large.
 
 use super::*;
-use crate::app::Request;
+use crate::app::{Request, Response};
 
 #[test]
 fn a_body_by_length_over_any_split() {
@@ -227,4 +227,54 @@ fn sent_or_waiting(client: &Client, bytes: &[u8]) -> io::Result<usize> {
         Err(error) if socket::would_block(&error) => Ok(0),
         other => other,
     }
+}
+
+#[test]
+fn trailers_follow_a_stream_for_clients_that_read_them() {
+    let fields = || {
+        vec![
+            ("Lines".to_owned(), "2".to_owned()),
+            ("Content-Length".to_owned(), "9".to_owned()),
+            ("Bad\r\nName".to_owned(), "x".to_owned()),
+            ("Bad-Value".to_owned(), "x\r\ny".to_owned()),
+        ]
+    };
+    let app = app()
+        .get("/lines", move |_| {
+            Response::stream(["1\n", "2\n"]).trailers(fields)
+        })
+        .get("/plain", move |_| Response::text("plain").trailers(fields))
+        .get("/panic", |_| {
+            Response::stream(["1\n"]).trailers(|| panic!("in the trailers"))
+        });
+    let cases = [
+        (
+            "GET",
+            "/lines",
+            "TE: gzip, Trailers\r\n",
+            "0\r\nLines: 2\r\n\r\n",
+        ),
+        (
+            "GET",
+            "/lines",
+            "TE: xtrailers\r\n",
+            "2\r\n2\n\r\n0\r\n\r\n",
+        ),
+        ("GET", "/lines", "", "2\r\n2\n\r\n0\r\n\r\n"),
+        ("HEAD", "/lines", "TE: trailers\r\n", "chunked\r\n\r\n"),
+        ("GET", "/plain", "TE: trailers\r\n", "5\r\n\r\nplain"),
+    ];
+    let mut rig = Rig::new(app);
+    for (method, path, te, end) in cases {
+        let mut client = rig.connect();
+        rig.send(&client, request(method, path, te, ""));
+        rig.until(&mut client, |client| client.got.ends_with(end.as_bytes()));
+        client.got.clear();
+        rig.alive(client);
+    }
+    let mut client = rig.connect();
+    rig.send(&client, request("GET", "/panic", "TE: trailers\r\n", ""));
+    rig.until(&mut client, |client| client.end.is_some());
+    assert!(client.got.starts_with(b"HTTP/1.1 200 OK"));
+    assert!(!client.got.ends_with(b"0\r\n\r\n"), "cut short");
 }

@@ -179,14 +179,6 @@ impl Connection {
             Err(error) => {
                 log::debug!("connection ended: {error}");
                 turn.out.clear();
-                // An answer that is cut short must not look complete.
-                if self
-                    .output
-                    .as_ref()
-                    .is_some_and(|output| output.ends_by_close())
-                {
-                    socket::reset(self.socket.as_fd());
-                }
                 Step::Close
             }
         }
@@ -381,7 +373,10 @@ impl Connection {
             turn.counters.in_flight -= 1;
             turn.stale_delays += usize::from(waiting.delayed.is_some());
         }
-        if self.handed {
+        if self.output.as_deref().is_some_and(Output::ends_by_close) {
+            // An answer that only the end delimits must not look complete when it is not.
+            socket::reset(self.socket.as_fd());
+        } else if self.handed {
             // The other copy must not keep the connection alive. What fails here is ended already.
             let _ = socket::shutdown_both(self.socket.as_fd());
         }

@@ -44,6 +44,9 @@ const INPUT_BYTES: usize = 64 * 1024;
 /// Connections that the kernel keeps until they are accepted; capped by `net.core.somaxconn`.
 pub(crate) const MAX_BACKLOG: i32 = 4096;
 
+/// How often it is worth a line in the log that there is no room.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// How long an idle loop may keep a lingering close, and a new connection without a request once
 /// draining.
 const LINGER: Duration = Duration::from_secs(5);
@@ -192,6 +195,8 @@ pub(crate) struct Server {
     /// Connections that have more to do than one turn allows.
     again: Vec<Key>,
     gate: Gate,
+    /// Until when it need not be said again that there is no room.
+    silent_until: Option<Instant>,
 }
 
 impl Server {
@@ -231,6 +236,7 @@ impl Server {
             generation: 0,
             again: Vec::new(),
             gate: Gate::default(),
+            silent_until: None,
         }
     }
 
@@ -283,7 +289,7 @@ impl Server {
     fn accept(&mut self, registry: &mio::Registry, token: usize) {
         for _ in 0..gate::BURST {
             if self.connections.len() >= self.turn.limits.connections {
-                log::warn!("no room for more connections; accepting goes on when one ends");
+                self.say_full();
                 self.gate.pause(registry, None);
                 return;
             }
@@ -291,6 +297,15 @@ impl Server {
                 Accepted::Connection(socket, peer) => self.open(registry, socket, peer, false),
                 Accepted::Nothing => break,
             }
+        }
+    }
+
+    /// Says that there is no room: seldom, since at the limit it is so with every connection.
+    fn say_full(&mut self) {
+        let now = self.turn.now;
+        if self.silent_until.is_none_or(|until| until <= now) {
+            self.silent_until = Some(now + SILENCE);
+            log::warn!("no room for more connections; accepting goes on when one ends");
         }
     }
 

@@ -57,6 +57,8 @@ pub(super) struct Output {
     /// Bytes of the first piece that are out.
     sent: usize,
     stream: Option<Stream>,
+    /// Only the end of the connection tells where the answer ends.
+    until_close: bool,
 }
 
 impl fmt::Debug for Output {
@@ -97,7 +99,9 @@ pub(super) fn body(
         Body::Static(bytes) => queue(output).push_back(Piece::Static(bytes)),
         Body::Bytes(bytes) => queue(output).push_back(Piece::Owned(bytes)),
         Body::Stream(pieces) => {
-            output.get_or_insert_default().stream = Some(Stream {
+            let output = output.get_or_insert_default();
+            output.until_close = framing == Framing::UntilClose;
+            output.stream = Some(Stream {
                 pieces,
                 chunked: framing == Framing::Chunked,
                 trailers: None,
@@ -227,7 +231,7 @@ impl Output {
 
     /// Whether only the end of the connection tells where the answer ends.
     pub(super) fn ends_by_close(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| !stream.chunked)
+        self.until_close
     }
 
     fn advance(&mut self, mut count: usize) {

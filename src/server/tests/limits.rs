@@ -273,3 +273,18 @@ fn a_burst_is_accepted_in_shares_and_answered_whole() {
     rig.empty();
     assert_eq!(rig.counters().connections, 40);
 }
+
+#[test]
+fn an_answer_that_only_the_end_delimits_is_cut_by_a_reset() {
+    let app = app().get("/endless", |_| {
+        Response::stream(std::iter::repeat_with(|| pattern(10_000)))
+    });
+    let mut rig = Rig::with(app, limits(|limits| limits.write_timeout = SHORT));
+    let mut client = rig.connect_tcp();
+    rig.send(&client, "GET /endless HTTP/1.0\r\n\r\n");
+    // It does not read, until the server has given it up.
+    rig.pump(|rig| rig.server.is_empty() && rig.counters().requests == 1);
+    rig.until(&mut client, |client| client.end.is_some());
+    assert!(matches!(client.end, Some(End::Reset)));
+    rig.empty();
+}

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::{env, fmt, fs, io, mem};
+use std::{fmt, fs, io, mem};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -17,18 +17,15 @@ use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind,
     connect, getsockname, getsockopt, setsockopt, shutdown, socket, sockopt,
 };
+use nix::sys::stat::{Mode, fchmod};
 
-use super::process::{pid, settled_thread_count};
 use super::retry;
 
+mod activation;
 #[cfg(test)]
 mod tests;
 
-/// The first descriptor that socket activation hands over (`SD_LISTEN_FDS_START`).
-const ACTIVATION_START: RawFd = 3;
-
-/// More descriptors than this are taken for a mistake.
-const ACTIVATION_MAX: RawFd = 4096;
+pub(crate) use activation::{activation_fds, clear_activation_env};
 
 /// Where one listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,20 +89,42 @@ impl Listener {
     /// Those of socket(2), bind(2) and listen(2): `AddrInUse`, `AddrNotAvailable`,
     /// `PermissionDenied`, `EMFILE`.
     pub(crate) fn tcp(address: SocketAddr, backlog: i32, dual_stack: bool) -> io::Result<Listener> {
-        let family = if address.is_ipv4() {
-            AddressFamily::Inet
-        } else {
-            AddressFamily::Inet6
-        };
-        let fd = stream_socket(family)?;
-        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-        setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
-        if address.is_ipv6() {
-            // In both cases, since a sysctl sets the default.
-            setsockopt(&fd, sockopt::Ipv6V6Only, &!dual_stack)?;
-        }
+        let fd = tcp_socket(address, !dual_stack)?;
         bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
         listen(fd.as_fd(), backlog)?;
+        Listener::from_fd(fd)
+    }
+
+    /// Another listener on the same TCP address, with a queue of its own; the kernel deals new
+    /// connections out over both, by `SO_REUSEPORT` in socket(7). This one may have been bound
+    /// without the option and is given it now. Both must be of one effective user; afterwards each
+    /// lives as long as it likes.
+    ///
+    /// While both listen, other programs of that user can join in the same way. One that does not
+    /// set the option is refused as before.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for a Unix socket; `AddrInUse` where another user bound this one; those of
+    /// [`Listener::tcp`]. Then this one is as it was.
+    pub(crate) fn sibling(&self, backlog: i32) -> io::Result<Listener> {
+        let Address::Inet(address) = self.address else {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("{} cannot have a second listener", self.address),
+            ));
+        };
+        let v6_only = address.is_ipv6() && getsockopt(&self.fd, sockopt::Ipv6V6Only)?;
+        let fd = tcp_socket(address, v6_only)?;
+        setsockopt(&fd, sockopt::ReusePort, &true)?;
+        let shared_before = getsockopt(&self.fd, sockopt::ReusePort)?;
+        setsockopt(&self.fd, sockopt::ReusePort, &true)?;
+        let bound = retry(|| bind(fd.as_raw_fd(), &SockaddrStorage::from(address)))
+            .and_then(|()| listen(fd.as_fd(), backlog));
+        if bound.is_err() {
+            setsockopt(&self.fd, sockopt::ReusePort, &shared_before)?;
+        }
+        bound?;
         Listener::from_fd(fd)
     }
 
@@ -120,6 +139,20 @@ impl Listener {
     /// an empty path; `ENAMETOOLONG` for one over 107 bytes; `PermissionDenied`, `NotFound` for the
     /// directory.
     pub(crate) fn unix(path: &Path, backlog: i32) -> io::Result<Listener> {
+        Listener::unix_of_mode(path, backlog, None)
+    }
+
+    /// As [`Listener::unix`], but only this user may connect: the file has mode 0600 from the
+    /// moment it appears.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::unix`].
+    pub(crate) fn unix_private(path: &Path, backlog: i32) -> io::Result<Listener> {
+        Listener::unix_of_mode(path, backlog, Some(Mode::S_IRUSR | Mode::S_IWUSR))
+    }
+
+    fn unix_of_mode(path: &Path, backlog: i32, mode: Option<Mode>) -> io::Result<Listener> {
         if path.as_os_str().is_empty() {
             // The kernel would choose an abstract name.
             return Err(io::Error::new(
@@ -130,6 +163,11 @@ impl Listener {
         let name = UnixAddr::new(path)?;
         remove_stale(path, &name)?;
         let fd = stream_socket(AddressFamily::Unix)?;
+        if let Some(mode) = mode {
+            // On Linux the file gets the mode of the socket that is bound to it, less the umask.
+            // Changing the file after bind(2) would leave a moment in which others can connect.
+            fchmod(&fd, mode)?;
+        }
         bind(fd.as_raw_fd(), &name)?;
         listen(fd.as_fd(), backlog)?;
         Ok(Listener {
@@ -205,12 +243,27 @@ impl Listener {
     ///
     /// When it has no address of TCP or Unix sockets; then it is closed.
     pub(crate) fn from_fd(fd: OwnedFd) -> io::Result<Listener> {
+        Listener::restored(fd, false)
+    }
+
+    /// As [`Listener::from_fd`], for one that was a `Listener` before and tells what
+    /// [`Listener::is_inherited`] said then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::from_fd`].
+    pub(crate) fn restored(fd: OwnedFd, inherited: bool) -> io::Result<Listener> {
         let address = local_address(fd.as_fd())?;
         Ok(Listener {
             fd,
             address,
-            inherited: false,
+            inherited,
         })
+    }
+
+    /// Whether it came from outside, where others may listen on it as well.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.inherited
     }
 
     /// Where it listens, with the real port.
@@ -330,6 +383,22 @@ fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     )?)
 }
 
+/// A socket to be bound to a TCP address. Connections inherit `TCP_NODELAY` from it.
+fn tcp_socket(address: SocketAddr, v6_only: bool) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let fd = stream_socket(family)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+    if address.is_ipv6() {
+        // In both cases, since a sysctl sets the default.
+        setsockopt(&fd, sockopt::Ipv6V6Only, &v6_only)?;
+    }
+    Ok(fd)
+}
+
 /// See listen(2). libc's, since nix allows no backlog over 511.
 fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     // SAFETY: listen takes two numbers and touches no memory of ours.
@@ -415,37 +484,4 @@ fn is_of_one_connection(errno: Errno) -> bool {
             | Errno::EHOSTUNREACH
             | Errno::ENETUNREACH
     )
-}
-
-/// The descriptors that a service manager started this program with; see sd_listen_fds(3). None
-/// when there is no such manager, or when they were meant for another process.
-pub(crate) fn activation_fds() -> Vec<RawFd> {
-    let variable = |name| env::var(name).unwrap_or_default();
-    parse_activation(
-        &variable("LISTEN_PID"),
-        &variable("LISTEN_FDS"),
-        pid().as_raw(),
-    )
-    .collect()
-}
-
-fn parse_activation(listen_pid: &str, listen_fds: &str, own_pid: i32) -> std::ops::Range<RawFd> {
-    let for_us = listen_pid.parse() == Ok(own_pid);
-    let count = listen_fds.parse().unwrap_or(0);
-    let valid = for_us && (1..=ACTIVATION_MAX).contains(&count);
-    ACTIVATION_START..ACTIVATION_START + if valid { count } else { 0 }
-}
-
-/// Removes what [`activation_fds`] reads, so that programs executed later do not take it for
-/// theirs. Does nothing in a process with several threads, where one could be reading the
-/// environment.
-pub(crate) fn clear_activation_env() {
-    if !settled_thread_count().is_ok_and(|count| count == 1) {
-        return;
-    }
-    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
-        // SAFETY: remove_var is unsafe for the sake of other threads, and there is none: only this
-        // thread could have started one since it counted.
-        unsafe { env::remove_var(name) };
-    }
 }

@@ -25,6 +25,7 @@ use nix::errno::Errno;
 pub(crate) mod cpu;
 pub(crate) mod epoll;
 pub(crate) mod fds;
+#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod listener;
 pub(crate) mod memory;
 pub(crate) mod process;

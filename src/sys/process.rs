@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use std::{fmt, fs, io, mem, ptr, thread};
+use std::{env, fmt, fs, io, mem, ptr, thread};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -227,7 +227,7 @@ fn parse_thread_count(status: &[u8]) -> Option<usize> {
 
 /// As [`thread_count`], but gives threads that were joined a moment to leave the kernel's list:
 /// joining waits only until a thread has let go of its memory, which comes a little earlier.
-pub(super) fn settled_thread_count() -> io::Result<usize> {
+fn settled_thread_count() -> io::Result<usize> {
     const ATTEMPTS: u32 = 20;
     for _ in 1..ATTEMPTS {
         if thread_count()? == 1 {
@@ -236,6 +236,20 @@ pub(super) fn settled_thread_count() -> io::Result<usize> {
         thread::sleep(Duration::from_millis(1));
     }
     thread_count()
+}
+
+/// Removes variables from the environment, so that programs executed later do not take them for
+/// theirs. Does nothing in a process with several threads, where one could be reading the
+/// environment.
+pub(super) fn clear_variables(names: &[&str]) {
+    if !settled_thread_count().is_ok_and(|count| count == 1) {
+        return;
+    }
+    for name in names {
+        // SAFETY: remove_var is unsafe for the sake of other threads, and there is none: only this
+        // thread could have started one since it counted.
+        unsafe { env::remove_var(name) };
+    }
 }
 
 /// Seconds from the parent's death to this process's, for [`on_parent_death`].

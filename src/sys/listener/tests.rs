@@ -294,32 +294,6 @@ fn what_is_no_listener_is_not_inherited() {
 }
 
 #[test]
-fn activation_is_for_one_process() {
-    let cases = [
-        ("70", "2", 3..5),
-        ("70", "1", 3..4),
-        ("70", "0", 3..3),
-        ("70", "-1", 3..3),
-        ("70", "many", 3..3),
-        ("70", "2000000000", 3..3),
-        ("71", "2", 3..3),
-        ("", "2", 3..3),
-        ("70", "", 3..3),
-    ];
-    for (pid, count, fds) in cases {
-        assert_eq!(
-            parse_activation(pid, count, 70),
-            fds,
-            "LISTEN_PID={pid} LISTEN_FDS={count}"
-        );
-    }
-    // libtest has threads, so this must leave the environment alone.
-    let before = env::vars_os().count();
-    clear_activation_env();
-    assert_eq!(env::vars_os().count(), before);
-}
-
-#[test]
 fn only_failures_of_one_connection_are_passed_over() {
     for errno in [
         Errno::EINTR,
@@ -354,4 +328,129 @@ fn a_suspended_listener_refuses_until_resumed() {
     let dir = testing::TempDir::new();
     let unix = Listener::unix(&dir.join("x.sock"), BACKLOG).expect("a free path");
     assert!(!unix.suspend().expect("nothing is done"));
+}
+
+/// How many connections wait, each of them taken.
+fn take_all(listener: &Listener) -> usize {
+    std::iter::from_fn(|| listener.accept().ok()).count()
+}
+
+#[test]
+fn a_sibling_shares_the_address_and_has_its_own_queue() {
+    let (first, address) = tcp();
+    assert_eq!(getsockopt(&first, sockopt::ReusePort), Ok(false));
+    let second = first.sibling(BACKLOG).expect("a second one");
+    let third = second.sibling(BACKLOG).expect("and one of that");
+    for sibling in [&second, &third] {
+        testing::assert_flags(sibling);
+        assert_eq!(inet(sibling), address);
+        assert!(!sibling.is_inherited());
+        assert_eq!(getsockopt(sibling, sockopt::TcpNoDelay), Ok(true));
+    }
+    let error = Listener::tcp(address, BACKLOG, false).expect_err("in use all the same");
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+
+    // The kernel deals by a hash of the client's port; that one of three goes without all the time
+    // is out of the question.
+    let mut taken = [0; 3];
+    let mut connections = 0;
+    while taken.contains(&0) {
+        let _client = TcpStream::connect(address).expect("they listen");
+        connections += 1;
+        taken[0] += take_all(&first);
+        taken[1] += take_all(&second);
+        taken[2] += take_all(&third);
+        assert_eq!(taken.iter().sum::<usize>(), connections, "none is lost");
+        assert!(connections < 1000, "{taken:?}");
+    }
+    for listener in [&first, &second, &third] {
+        assert!(listener.suspend().expect("it listens"));
+    }
+    let refused = TcpStream::connect(address).expect_err("nobody listens");
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    for listener in [&first, &second, &third] {
+        listener.resume(BACKLOG).expect("the address is still ours");
+    }
+    drop(first);
+    drop(third);
+    let _client = TcpStream::connect(address).expect("the second listens still");
+    assert_eq!(take_all(&second), 1);
+}
+
+#[test]
+fn a_sibling_takes_the_same_families() {
+    let any = SocketAddr::from(([0u16; 8], 0));
+    for dual_stack in [false, true] {
+        // A machine without IPv6 has nothing to test.
+        let first = match Listener::tcp(any, BACKLOG, dual_stack) {
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return,
+            listener => listener.expect("a free port"),
+        };
+        let second = first.sibling(BACKLOG).expect("a second one");
+        assert_eq!(getsockopt(&second, sockopt::Ipv6V6Only), Ok(!dual_stack));
+        assert_eq!(second.address(), first.address());
+    }
+}
+
+#[test]
+fn a_unix_socket_has_no_sibling() {
+    let dir = testing::TempDir::new();
+    let listener = Listener::unix(&dir.join("x.sock"), BACKLOG).expect("a free path");
+    let error = listener.sibling(BACKLOG).expect_err("no such thing");
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_sibling_that_cannot_be_changes_nothing() {
+    let (first, _) = tcp();
+    let elsewhere = Listener {
+        address: Address::Inet(SocketAddr::from(([192, 0, 2, 1], 1))),
+        ..first
+    };
+    let error = elsewhere.sibling(BACKLOG).expect_err("not our address");
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    assert_eq!(getsockopt(&elsewhere, sockopt::ReusePort), Ok(false));
+}
+
+#[test]
+fn a_private_unix_socket_is_for_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = testing::TempDir::new();
+    let path = dir.join("x.sock");
+    let mode = |path: &Path| {
+        let found = fs::metadata(path).expect("a file");
+        found.permissions().mode() & 0o777
+    };
+    // Between bind and listen too: nothing is called in between that could change it.
+    let listener = Listener::unix_private(&path, BACKLOG).expect("a free path");
+    assert_eq!(mode(&path), 0o600);
+    testing::assert_flags(&listener);
+    let _client = UnixStream::connect(&path).expect("it listens");
+    listener.accept().expect("somebody waits");
+    let error = Listener::unix_private(&path, BACKLOG).expect_err("in use");
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    drop(listener);
+    let _again = Listener::unix_private(&path, BACKLOG).expect("a stale path");
+    assert_eq!(mode(&path), 0o600);
+    // It is the socket that has the mode, not the umask: another one has what the umask leaves.
+    let other = dir.join("y.sock");
+    let _other = Listener::unix(&other, BACKLOG).expect("a free path");
+    assert_eq!(mode(&other), 0o777 & !umask());
+}
+
+/// The mask of this process, without changing it; see proc_pid_status(5).
+fn umask() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc");
+    let value = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    u32::from_str_radix(value.expect("since Linux 4.7").trim(), 8).expect("octal")
+}
+
+#[test]
+fn a_restored_listener_is_what_it_was() {
+    let (listener, address) = tcp();
+    assert!(!listener.is_inherited());
+    let restored = Listener::restored(listener.fd, true).expect("a listener");
+    assert!(restored.is_inherited());
+    assert_eq!(inet(&restored), address);
+    assert!(!restored.suspend().expect("nothing is done"));
 }

@@ -27,6 +27,7 @@ pub(crate) mod epoll;
 pub(crate) mod fds;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod listener;
+#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod signal;

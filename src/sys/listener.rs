@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io, mem};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind,
     connect, getsockname, getsockopt, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::stat::{Mode, fchmod};
 
-use super::retry;
+use super::{exec, retry};
 
 mod activation;
 #[cfg(test)]
@@ -190,26 +190,8 @@ impl Listener {
     /// `InvalidInput`, naming the descriptor and what is wrong with it; then the descriptor is left
     /// as it was.
     pub(crate) fn inherited(number: RawFd) -> io::Result<Listener> {
-        let refuse =
-            |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("fd {number} {what}"));
-        if (0..=2).contains(&number) {
-            return Err(refuse("is standard input, output or error"));
-        }
-        if number < 0 {
-            return Err(refuse("is not a descriptor"));
-        }
-        // SAFETY: fcntl with F_GETFD only looks, and takes any number: it answers EBADF where
-        // nothing is open.
-        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-        let flags =
-            FdFlag::from_bits_retain(Errno::result(flags).map_err(|_| refuse("is not open"))?);
-        if flags.contains(FdFlag::FD_CLOEXEC) {
-            return Err(refuse("was not inherited: it is close-on-exec"));
-        }
-        // SAFETY: the descriptor is open, as just seen, and the borrow ends within this function.
-        // That nobody closes it meanwhile is what the documentation asks of the caller; if somebody
-        // did, the calls below would fail.
-        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let refuse = |what: &str| exec::refusal(number, what);
+        let fd = exec::look_at(number)?;
         let kind = match getsockopt(&fd, sockopt::SockType) {
             Err(Errno::ENOTSOCK) => return Err(refuse("is not a socket")),
             kind => kind.ok(),
@@ -225,10 +207,7 @@ impl Listener {
         }
         let status = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
         fcntl(fd, FcntlArg::F_SETFL(status | OFlag::O_NONBLOCK))?;
-        fcntl(fd, FcntlArg::F_SETFD(flags | FdFlag::FD_CLOEXEC))?;
-        // SAFETY: the descriptor is open and was inherited, so nobody in this program opened it; it
-        // was not taken here before, or it would have been close-on-exec.
-        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        let fd = exec::adopt(number)?;
         Ok(Listener {
             fd,
             address,

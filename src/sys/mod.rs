@@ -24,6 +24,8 @@ use nix::errno::Errno;
 
 pub(crate) mod cpu;
 pub(crate) mod epoll;
+#[allow(dead_code, reason = "used from the next commit on")]
+pub(crate) mod exec;
 pub(crate) mod fds;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod listener;

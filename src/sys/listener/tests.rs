@@ -4,6 +4,8 @@ use std::net::TcpStream;
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
+use nix::fcntl::FdFlag;
+
 use super::super::{socket, testing};
 use super::*;
 

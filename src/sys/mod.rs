@@ -22,6 +22,8 @@ use std::io;
 
 use nix::errno::Errno;
 
+#[allow(dead_code, reason = "used from the next commit on")]
+pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod epoll;
 #[allow(dead_code, reason = "used from the next commit on")]

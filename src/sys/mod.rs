@@ -33,6 +33,7 @@ pub(crate) mod fds;
 pub(crate) mod listener;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod memory;
+#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;

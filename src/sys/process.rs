@@ -162,6 +162,34 @@ pub(crate) fn try_wait(child: Pid) -> io::Result<Option<Exit>> {
     })
 }
 
+/// A child that has ended and that nobody has waited for yet, or `None`; see `WNOWAIT` in waitid(2).
+/// It stays so, and is answered again, until [`try_wait`] takes it.
+///
+/// For a process that gets children which it never started, as process 1 of a container does:
+/// which to wait for it must be told.
+///
+/// # Errors
+///
+/// None that a caller may expect; to have no children is none.
+pub(crate) fn peek_ended() -> io::Result<Option<Pid>> {
+    // SAFETY: all zeros is a valid siginfo_t, of no signal.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // libc's, as with waitpid above.
+    // SAFETY: waitid writes a siginfo_t to `info`, which outlives the call.
+    let asked =
+        retry(|| Errno::result(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) }));
+    match asked {
+        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    // SAFETY: `info` is as it was, all zeros, or of SIGCHLD, which has the field; it is 0 when
+    // nobody has ended.
+    let child = unsafe { info.si_pid() };
+    Ok((child > 0).then_some(Pid::from_raw(child)))
+}
+
 /// Sends a signal to one process; see kill(2). Signal 0 only asks whether it could.
 ///
 /// # Errors

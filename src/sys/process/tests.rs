@@ -113,6 +113,11 @@ fn one_may_signal_oneself_but_is_not_ones_own_child() {
 }
 
 #[test]
+fn who_has_no_children_has_none_that_ended() {
+    assert_eq!(peek_ended().expect("no error"), None);
+}
+
+#[test]
 fn grace_is_rounded_up() {
     let cases = [(0, 1), (1, 1), (1000, 1), (1001, 2), (30_000, 30)];
     for (millis, seconds) in cases {

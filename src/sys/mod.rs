@@ -25,6 +25,8 @@ use nix::errno::Errno;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod clock;
 pub(crate) mod cpu;
+#[allow(dead_code, reason = "used from the next commit on")]
+pub(crate) mod directory;
 pub(crate) mod epoll;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod exec;

@@ -22,6 +22,7 @@ use std::io;
 
 use nix::errno::Errno;
 
+mod cgroup;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod clock;
 pub(crate) mod cpu;

@@ -39,6 +39,8 @@ pub(crate) mod memory;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod notify;
 #[allow(dead_code, reason = "used from the next commit on")]
+pub(crate) mod privilege;
+#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod proc;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod process;

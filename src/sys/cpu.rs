@@ -1,14 +1,18 @@
 //! How many CPUs this process may use, and what says so: its affinity, or a control group's quota.
+//! Which of them a thread runs on, and how willingly it makes way.
 //!
-//! Only counts; how many workers that makes is left to whoever asks. See sched_setaffinity(2).
+//! How many workers that makes, and where they belong, is left to whoever asks. See
+//! sched_setaffinity(2).
 
 use std::path::Path;
-use std::{fs, thread};
+use std::{fs, io, thread};
 
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::cgroup::{self, Hierarchy, Version};
+use super::retry;
 
 #[cfg(test)]
 mod tests;
@@ -52,13 +56,50 @@ fn decide(affinity: usize, quota: Option<f64>) -> Cpus {
 /// How many CPUs the calling thread may run on; see sched_getaffinity(2).
 fn affinity() -> usize {
     match sched_getaffinity(Pid::from_raw(0)) {
-        Ok(set) => (0..CpuSet::count())
-            .filter(|&cpu| set.is_set(cpu) == Ok(true))
-            .count(),
+        Ok(set) => members(&set).count(),
         // EINVAL on a machine with more CPUs than a cpu_set_t has bits; the standard library asks
         // again with more.
         Err(_) => thread::available_parallelism().map_or(1, usize::from),
     }
+}
+
+/// The numbers of the CPUs in a set, in order.
+fn members(set: &CpuSet) -> impl Iterator<Item = usize> + Clone {
+    (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true))
+}
+
+/// Has the calling thread, and those it starts or forks from now on, run on one CPU alone: the
+/// `index`-th of those that it may use, counted round from 0. Answers the CPU's number; see
+/// sched_setaffinity(2).
+///
+/// Called again it finds the one CPU that is left, so the thread that starts others is not the one
+/// to call it.
+///
+/// # Errors
+///
+/// `EINVAL` on a machine with more than 1024 CPUs; those of the call named.
+pub(crate) fn pin(index: usize) -> io::Result<usize> {
+    let this_thread = Pid::from_raw(0);
+    let usable = sched_getaffinity(this_thread)?;
+    let cpu = members(&usable)
+        .nth(index % members(&usable).count().max(1))
+        .ok_or_else(|| io::Error::from(Errno::EINVAL))?;
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(this_thread, &set)?;
+    Ok(cpu)
+}
+
+/// Sets how willingly the calling thread, and those it starts or forks from now on, make way for
+/// others: from -20 (not at all) to 19 (always), and what is beyond counts as those; see
+/// setpriority(2). In a process of one thread that is the process.
+///
+/// # Errors
+///
+/// `PermissionDenied` for less than now without privilege.
+pub(crate) fn renice(nice: i32) -> io::Result<()> {
+    // SAFETY: setpriority takes numbers and touches no memory of ours.
+    retry(|| Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })).map(drop)
 }
 
 /// The lowest quota, in CPUs, of the process's control group and all above it.

@@ -25,6 +25,7 @@ use nix::errno::Errno;
 mod cgroup;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod clock;
+#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod cpu;
 #[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod directory;

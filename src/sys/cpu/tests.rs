@@ -52,3 +52,45 @@ fn quotas_are_read() {
     assert_eq!(parse_cfs("150000\n", "100000\n"), Some(1.5));
     assert_eq!(parse_cfs("", "100000\n"), None);
 }
+
+#[test]
+fn a_thread_is_pinned_alone() {
+    let all = sched_getaffinity(Pid::from_raw(0)).expect("ours");
+    let usable: Vec<usize> = members(&all).collect();
+    // In threads of their own, since a pinned one finds no other CPU any more.
+    let pinned = |index| {
+        let thread = thread::spawn(move || {
+            let cpu = pin(index).expect("one of ours");
+            assert_eq!(affinity(), 1);
+            assert_eq!(pin(index + 1).expect("the same"), cpu);
+            cpu
+        });
+        thread.join().expect("no panic")
+    };
+    for index in 0..2 * usable.len() {
+        assert_eq!(pinned(index), usable[index % usable.len()]);
+    }
+    assert!(usable.contains(&pinned(usize::MAX - 1)));
+    assert_eq!(affinity(), usable.len(), "this thread is not");
+}
+
+/// What the calling thread was reniced to, by proc_pid_stat(5).
+fn niceness() -> i32 {
+    let stat = fs::read_to_string("/proc/thread-self/stat").expect("/proc");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let nice = fields.split(' ').nth(19 - 3).expect("field 19");
+    nice.parse().expect("a number")
+}
+
+#[test]
+fn a_thread_is_reniced_alone() {
+    let before = niceness();
+    let thread = thread::spawn(|| {
+        for nice in [18, 19, 100] {
+            renice(nice).expect("upwards anyone may");
+            assert_eq!(niceness(), nice.min(19));
+        }
+    });
+    thread.join().expect("no panic");
+    assert_eq!(niceness(), before);
+}

@@ -24,6 +24,9 @@ use super::retry;
 /// Says whether a descriptor stays open when this program is replaced; see `FD_CLOEXEC` in
 /// fcntl(2). It concerns programs that any thread executes, from now on.
 ///
+/// One that is kept looks as if it had been inherited: nothing must look for such until it is
+/// replaced with the program, or until it is not kept any more, as after an [`exec`] that failed.
+///
 /// # Errors
 ///
 /// Those of fcntl.
@@ -75,7 +78,8 @@ pub(super) fn look_at(number: RawFd) -> io::Result<BorrowedFd<'static>> {
             refuse("was not inherited: it is close-on-exec")
         }
         // SAFETY: the descriptor is open, and as nobody in this program opened it, nobody closes
-        // it. If somebody did, calls with it would fail.
+        // it. That none which was opened here is kept across exec meanwhile is what the
+        // documentation asks of the caller; if one was, calls with it would fail once it is closed.
         Ok(_) => Ok(unsafe { BorrowedFd::borrow_raw(number) }),
     }
 }

@@ -7,7 +7,7 @@
 //! `/heavy` runs on the event loop here, as in that program: the worker that counts answers nobody
 //! else meanwhile, the other workers do. `mcluster::pooled` is the cure.
 
-use mcluster::{App, Cluster, Event, Mode};
+use mcluster::{App, Cluster, ClusterHandle, Event, Mode};
 
 fn main() -> mcluster::Result<()> {
     let port = std::env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
@@ -29,15 +29,15 @@ fn main() -> mcluster::Result<()> {
 }
 
 /// Runs in the primary, which forks by itself: there is nothing left to do but to say so.
-fn report(event: &Event) {
+fn report(_: &ClusterHandle, event: &Event) {
     match event {
         Event::Online { worker, pid } => println!("worker {worker} (pid {pid}) is online"),
         Event::Ready { addresses } => println!("listening on {}", addresses.join(" ")),
-        // One that ends in order was told to, as all are when the cluster stops.
+        // The others were told to, as all are when the cluster stops.
         Event::Exit {
             worker,
             how,
-            in_order: false,
+            exited_after_disconnect: false,
             ..
         } => println!("worker {worker} died ({how}); forking another"),
         _ => {}

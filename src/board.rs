@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// How many workers can be alive at a time: the slots of a board.
+/// How many workers a cluster can have.
 pub const MAX_WORKERS: usize = 1024;
 
 // Words of a slot. `taken` has a cache line of its own, since both sides write it.
@@ -28,9 +28,17 @@ const BYTES_IN: usize = 14;
 const BYTES_OUT: usize = 15;
 const CLASSES: usize = 16;
 const POOL_WAITING: usize = 21;
+const DOING: usize = 22;
 const LATENCY: usize = 24;
+/// Slots of a board: as many workers again may be on their way out.
+pub(crate) const SLOTS: usize = 2 * MAX_WORKERS;
+
 /// A multiple of eight words, so that each slot begins a cache line.
 const WORDS: usize = (LATENCY + BUCKETS).next_multiple_of(8);
+
+/// The word behind the slots that concerns all workers.
+const DRAINING: usize = WORDS * SLOTS;
+const ALL_WORDS: usize = DRAINING + 8;
 
 /// The mapping that the primary and all of its workers share.
 #[derive(Debug)]
@@ -40,21 +48,31 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// A board of [`MAX_WORKERS`] slots; pages that are never used cost nothing.
+    /// A board of [`SLOTS`] slots; pages that are never used cost nothing.
     ///
     /// # Errors
     ///
     /// As memfd_create(2) and mmap(2).
     pub(crate) fn new() -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            words: SharedWords::new("mcluster-board", WORDS * MAX_WORKERS)?,
+            words: SharedWords::new("mcluster-board", ALL_WORDS)?,
             epoch: Instant::now(),
         }))
     }
 
-    /// The slot with number `index`, below [`MAX_WORKERS`].
+    /// Primary: the cluster was told to stop.
+    pub(crate) fn set_draining(&self) {
+        self.words[DRAINING].store(1, Ordering::Relaxed);
+    }
+
+    /// Whether the cluster was told to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.words[DRAINING].load(Ordering::Relaxed) != 0
+    }
+
+    /// The slot with number `index`, below [`SLOTS`].
     pub(crate) fn slot(self: &Arc<Self>, index: usize) -> Slot {
-        assert!(index < MAX_WORKERS, "the caller hands out slots");
+        assert!(index < SLOTS, "the caller hands out slots");
         Slot {
             board: Arc::clone(self),
             base: index * WORDS,
@@ -133,6 +151,19 @@ impl Slot {
     /// Primary: how many turns the worker's loop has made.
     pub(crate) fn turns(&self) -> u64 {
         self.get(TICK)
+    }
+
+    /// Worker: a handler is about to be called, for a request with this method by this route.
+    pub(crate) fn doing(&self, method: u64, route: Option<usize>) {
+        let route = route.map_or(0, |route| route as u64 + 1);
+        self.set(DOING, method << 32 | route);
+    }
+
+    /// Primary: the method and the route of the last request that a handler was called for.
+    pub(crate) fn last_doing(&self) -> (u64, Option<usize>) {
+        let doing = self.get(DOING);
+        let route = (doing & u64::from(u32::MAX)).checked_sub(1);
+        (doing >> 32, route.map(|route| route as usize))
     }
 
     /// Worker: the turn is over, the loop is about to wait.

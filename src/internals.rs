@@ -3,9 +3,9 @@
 //! Behind the feature `internals`; no promise of stability.
 
 use crate::app::App;
-use crate::ipc::{Channel, Message, Received};
+use crate::ipc::{BUFFER_BYTES, Channel, Handed, Message, Received};
 use crate::net::Reactor;
-use crate::server::{Limits, Server};
+use crate::server::{self, Limits, Server};
 use crate::sys::listener::Peer;
 use crate::sys::socket;
 use std::fs::File;
@@ -31,11 +31,17 @@ impl Exchange {
     /// When no descriptors are left.
     pub fn new(app: App) -> io::Result<Self> {
         let reactor = Reactor::new()?;
-        let mut server = Server::new(Arc::new(app), Limits::default(), 1, None);
+        let mut server = Server::new(Arc::new(app), Limits::default(), 1, None, None);
         let (client, socket) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
         server.begin(reactor.now());
-        server.adopt(reactor.registry(), OwnedFd::from(socket), Peer::Unix);
+        let handed = server::Handed {
+            peer: Peer::Unix,
+            listener: 0,
+            served: false,
+            bytes: Vec::new(),
+        };
+        server.adopt(reactor.registry(), OwnedFd::from(socket), handed);
         Ok(Self {
             reactor,
             server,
@@ -68,6 +74,7 @@ pub struct Border {
     primary: Channel,
     worker: Channel,
     connections: Vec<OwnedFd>,
+    buffer: Vec<u8>,
 }
 
 impl Border {
@@ -84,6 +91,7 @@ impl Border {
             primary,
             worker,
             connections: connections.collect::<io::Result<_>>()?,
+            buffer: vec![0; BUFFER_BYTES],
         })
     }
 
@@ -99,10 +107,10 @@ impl Border {
             .take(count)
             .map(AsFd::as_fd)
             .collect();
-        let peers = vec![Peer::Unix; with.len()];
-        let message = Message::Newconn { listener: 0, peers };
+        let hand = vec![Handed::fresh(Peer::Unix); with.len()];
+        let message = Message::Newconn { listener: 0, hand };
         self.primary.try_send(&message, &with)?;
-        match self.worker.receive()? {
+        match self.worker.receive(&mut self.buffer)? {
             Received::Message(_, fds) => Ok(fds.len()),
             Received::Nothing | Received::Closed => Ok(0),
         }

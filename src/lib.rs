@@ -74,6 +74,11 @@ pub use app::{
 };
 pub use board::MAX_WORKERS;
 pub use http::Method;
-pub use primary::{Cluster, Error, Event, Listen, Mode, Result, SchedulingPolicy, Workers};
+pub use ipc::user::{MAX_MESSAGE, Message, SendError};
+pub use net::Listen;
+pub use primary::{
+    Cluster, ClusterHandle, Error, Event, Mode, Reload, Result, SchedulingPolicy, Settings,
+    WorkerHandle, WorkerState, Workers,
+};
 pub use server::Limits;
-pub use worker::WorkerId;
+pub use worker::{StopReason, Worker, WorkerId};

@@ -51,6 +51,20 @@ impl Default for Counters {
 }
 
 impl Counters {
+    /// Adds what another has counted, but for what is open or in flight at the moment.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.requests += other.requests;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        for (sum, one) in self.classes.iter_mut().zip(other.classes) {
+            *sum += one;
+        }
+        for (sum, one) in self.latency.iter_mut().zip(other.latency) {
+            *sum += one;
+        }
+    }
+
     /// Counts one answer.
     pub(crate) fn answered(&mut self, status: u16) {
         self.requests += 1;

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Jobs that may wait for each thread before the pool says that it is full.
 pub(crate) const WAITING_PER_THREAD: usize = 64;
 
+/// What a thread does before its first job.
+pub(crate) type OnStart = Arc<dyn Fn() + Send + Sync>;
+
 /// Something to compute on another thread.
 pub(crate) type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
@@ -58,6 +61,7 @@ pub(crate) struct Pool<T> {
     queue: Receiver<Task<T>>,
     results: Receiver<Done<T>>,
     report: Sender<Done<T>>,
+    on_start: Option<OnStart>,
 }
 
 impl<T> fmt::Debug for Pool<T> {
@@ -86,7 +90,13 @@ impl<T: Send + 'static> Pool<T> {
             queue,
             results,
             report,
+            on_start: None,
         }
+    }
+
+    /// Has each thread do `on_start` before its first job; for threads that start from now on.
+    pub(crate) fn on_start(&mut self, on_start: OnStart) {
+        self.on_start = Some(on_start);
     }
 
     /// Queues a job. Dropping the ticket cancels it unless it has begun.
@@ -139,9 +149,15 @@ impl<T: Send + 'static> Pool<T> {
             let queue = self.queue.clone();
             let report = self.report.clone();
             let waker = self.waker.clone();
+            let on_start = self.on_start.clone();
             let spawned = std::thread::Builder::new()
                 .name(format!("{} {number}", self.name))
-                .spawn(move || work(&queue, &report, &waker));
+                .spawn(move || {
+                    if let Some(on_start) = on_start {
+                        on_start();
+                    }
+                    work(&queue, &report, &waker);
+                });
             match spawned {
                 Ok(_) => self.started = true,
                 Err(error) if !self.started => return Err(error),

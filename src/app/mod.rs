@@ -4,20 +4,23 @@
 //! [`Response`] are plain values that may travel between threads. May use `http`; never sees a
 //! socket, a thread or a worker, so the same application runs in every mode.
 
+mod feed;
 mod middleware;
 mod reply;
 mod request;
 mod response;
 mod router;
 
+pub use feed::Feed;
 pub use middleware::Next;
-pub(crate) use reply::Job;
+pub(crate) use reply::{Elsewhere, Job};
 pub use reply::{IntoReply, Reply, after, pooled};
 pub(crate) use request::Parts;
 pub use request::Request;
 pub use response::{Body, IntoResponse, Response};
 pub(crate) use response::{Trailers, trailer_section};
 
+use crate::board::Slot;
 use crate::http::Method;
 use middleware::Middleware;
 use router::{Found, Router};
@@ -231,19 +234,21 @@ impl App {
 
     /// Answers one request. A panic of a handler, or of what wraps it, is a 500 and a line in
     /// the log; it is caught here for the loop and inside the job for the pool.
-    pub(crate) fn call(self: &Arc<Self>, mut request: Request) -> Reply {
+    ///
+    /// What the loop is doing is noted in `slot`, for a primary that finds it standing still.
+    pub(crate) fn call(self: &Arc<Self>, mut request: Request, slot: Option<&Slot>) -> Reply {
         let method = request.method();
         let found = self.router.find(&mut request);
         let route = match &found {
             Found::Handler(route, _) => Some(*route),
             _ => None,
         };
+        if let Some(slot) = slot {
+            slot.doing(method as u64, route);
+        }
         let next = Next::new(self, &self.middleware, found);
         let reply = catch_unwind(AssertUnwindSafe(|| next.run(request)));
-        let label = move |app: &Self| match route {
-            Some(route) => format!("{method} {}", app.router.pattern(route)),
-            None => format!("{method} without a route"),
-        };
+        let label = move |app: &Self| app.label(method, route);
         match reply {
             Ok(Reply::Now(response)) => Reply::Now(response),
             Ok(deferred) => {
@@ -254,6 +259,14 @@ impl App {
                 })
             }
             Err(panic) => Reply::Now(self.panicked(panic, &label(self))),
+        }
+    }
+
+    /// A request's method and route, for people.
+    pub(crate) fn label(&self, method: Method, route: Option<usize>) -> String {
+        match route.and_then(|route| self.router.pattern(route)) {
+            Some(pattern) => format!("{method} {pattern}"),
+            None => format!("{method} without a route"),
         }
     }
 

@@ -21,7 +21,22 @@ impl Job {
     }
 }
 
+/// Has the loop's owner answer, which is asked with a ticket for the answer to come by.
+#[doc(hidden)]
+pub struct Elsewhere(Box<dyn FnOnce(u64) + Send>);
+
+impl Elsewhere {
+    pub(crate) fn new(ask: impl FnOnce(u64) + Send + 'static) -> Self {
+        Self(Box::new(ask))
+    }
+
+    pub(crate) fn ask(self, ticket: u64) {
+        (self.0)(ticket);
+    }
+}
+
 /// The outcome of a handler.
+#[non_exhaustive]
 pub enum Reply {
     /// The answer.
     Now(Response),
@@ -29,6 +44,9 @@ pub enum Reply {
     Pooled(#[doc(hidden)] PooledJob),
     /// The answer will be made after a time; see [`after`].
     After(Duration, #[doc(hidden)] PooledJob),
+    /// The answer comes from whoever owns the loop: for the primary's own pages.
+    #[doc(hidden)]
+    Elsewhere(Elsewhere),
 }
 
 /// A job inside a [`Reply`].
@@ -47,6 +65,7 @@ impl fmt::Debug for Reply {
             Self::Now(response) => f.debug_tuple("Now").field(response).finish(),
             Self::Pooled(_) => f.write_str("Pooled"),
             Self::After(delay, _) => f.debug_tuple("After").field(delay).finish(),
+            Self::Elsewhere(_) => f.write_str("Elsewhere"),
         }
     }
 }
@@ -68,6 +87,7 @@ impl Reply {
             Self::Now(response) => Self::Now(response),
             Self::Pooled(job) => Self::Pooled(wrap(job)),
             Self::After(delay, job) => Self::After(delay, wrap(job)),
+            Self::Elsewhere(ask) => Self::Elsewhere(ask),
         }
     }
 }

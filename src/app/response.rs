@@ -3,6 +3,7 @@
 //! Owns that no field can break the framing; leaves framing itself (Content-Length, chunks,
 //! Connection, Date) to `server`.
 
+use super::Feed;
 use crate::http;
 use std::borrow::Cow;
 use std::fmt;
@@ -33,6 +34,9 @@ pub enum Body {
     /// they go out in chunks (or until the connection closes, in HTTP/1.0). A panic of the
     /// iterator cuts the answer short, so that the client can tell.
     Stream(Box<dyn Iterator<Item = Vec<u8>> + Send>),
+    /// Pieces that somebody puts in while the client waits for them.
+    #[doc(hidden)]
+    Feed(Feed),
 }
 
 impl fmt::Debug for Body {
@@ -42,6 +46,7 @@ impl fmt::Debug for Body {
             Self::Static(bytes) => write!(f, "Static({} bytes)", bytes.len()),
             Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
             Self::Stream(_) => f.write_str("Stream"),
+            Self::Feed(_) => f.write_str("Feed"),
         }
     }
 }

@@ -120,8 +120,8 @@ impl Router {
     }
 
     /// The path that route number `route` was added with.
-    pub(super) fn pattern(&self, route: usize) -> &str {
-        &self.routes[route].pattern
+    pub(super) fn pattern(&self, route: usize) -> Option<&str> {
+        Some(&self.routes.get(route)?.pattern)
     }
 }
 

@@ -6,7 +6,7 @@
 mod flags;
 mod values;
 
-use crate::{Cluster, Event, demo};
+use crate::{Cluster, ClusterHandle, Event, demo};
 use clap::Parser;
 use flags::{Cli, Command, Serve};
 use std::ffi::OsString;
@@ -83,7 +83,7 @@ fn run(serve: Serve) -> crate::Result<()> {
 }
 
 /// Says on stdout where the cluster listens, once all of it does.
-fn announce(event: &Event) {
+fn announce(_: &ClusterHandle, event: &Event) {
     if let Event::Ready { addresses } = event {
         let lines: String = addresses
             .iter()

@@ -2,8 +2,9 @@
 //!
 //! Owns the socket and what could not be sent yet; leaves polling to the loop that holds it.
 
-use super::codec::{self, MAX_DATAGRAM};
-use super::{HAND, Message};
+use super::Message;
+use super::codec;
+pub(crate) use super::codec::MAX_DATAGRAM as BUFFER_BYTES;
 use crate::sys::{fds, socket};
 use std::collections::VecDeque;
 use std::io;
@@ -48,6 +49,15 @@ impl Channel {
             datagram: Vec::new(),
         };
         Ok((end(one), end(other)))
+    }
+
+    /// An end whose socket was made elsewhere.
+    pub(crate) fn from_fd(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            unsent: VecDeque::new(),
+            datagram: Vec::new(),
+        }
     }
 
     /// Says `message`, now or, when the socket is full, as soon as [`Channel::flush`] can.
@@ -113,22 +123,34 @@ impl Channel {
         !self.unsent.is_empty()
     }
 
-    /// Reads one message.
+    /// What waits for room: datagrams, and how many descriptors each carries.
+    pub(crate) fn unsent(&self) -> impl Iterator<Item = (&[u8], &[OwnedFd])> {
+        let unsent = self.unsent.iter();
+        unsent.map(|(datagram, with)| (datagram.as_slice(), with.as_slice()))
+    }
+
+    /// Puts back what waited for room in an end before this one.
+    pub(crate) fn push_unsent(&mut self, datagram: Vec<u8>, with: Vec<OwnedFd>) {
+        self.unsent.push_back((datagram, with));
+    }
+
+    /// Reads one message, by way of `buffer`, which has [`BUFFER_BYTES`].
     ///
     /// # Errors
     ///
     /// `InvalidData` for a message that makes no sense or whose descriptors were cut off by a
     /// limit (they are closed, none leaks); otherwise as recvmsg(2).
-    pub(crate) fn receive(&mut self) -> io::Result<Received> {
-        let mut buffer = [0; MAX_DATAGRAM];
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut with = Vec::new();
-        match fds::receive(self.socket.as_fd(), &mut buffer, &mut with) {
+        match fds::receive(self.socket.as_fd(), buffer, &mut with) {
             Ok(0) => Ok(Received::Closed),
             Ok(length) => {
                 let message = codec::decode(&buffer[..length])?;
                 let expected = match &message {
-                    Message::Newconn { peers, .. } => peers.len(),
-                    Message::Server { shared, .. } => usize::from(*shared),
+                    Message::Newconn { hand, .. } => hand.len(),
+                    Message::Server { shared, .. } | Message::Accept { shared, .. } => {
+                        usize::from(*shared)
+                    }
                     _ => 0,
                 };
                 if with.len() != expected {
@@ -150,10 +172,9 @@ impl AsFd for Channel {
     }
 }
 
-const _: () = assert!(HAND <= u8::MAX as usize, "a hand's size is one byte");
-
 #[cfg(test)]
 mod tests {
+    use super::super::{HAND, Handed};
     use super::*;
     use crate::sys::listener::Peer;
     use std::fs::File;
@@ -161,9 +182,15 @@ mod tests {
     fn hand(count: usize) -> Message {
         Message::Newconn {
             listener: 0,
-            peers: vec![Peer::Unix; count],
+            hand: vec![Handed::fresh(Peer::Unix); count],
         }
     }
+
+    fn receive(channel: &mut Channel) -> io::Result<Received> {
+        channel.receive(&mut vec![0; BUFFER_BYTES])
+    }
+
+    const DISCONNECT: Message = Message::Disconnect { hand_back: true };
 
     fn files(count: usize) -> Vec<File> {
         (0..count)
@@ -178,21 +205,17 @@ mod tests {
         let with: Vec<_> = files.iter().map(AsFd::as_fd).collect();
         one.send(&Message::Online, &[]).unwrap();
         one.send(&hand(HAND), &with).unwrap();
-        one.send(&Message::Disconnect, &[]).unwrap();
+        one.send(&DISCONNECT, &[]).unwrap();
         drop(one);
         let mut seen = Vec::new();
         loop {
-            match other.receive().unwrap() {
+            match receive(&mut other).unwrap() {
                 Received::Message(message, with) => seen.push((message, with.len())),
                 Received::Nothing => panic!("all has been sent"),
                 Received::Closed => break,
             }
         }
-        let expected = [
-            (Message::Online, 0),
-            (hand(HAND), HAND),
-            (Message::Disconnect, 0),
-        ];
+        let expected = [(Message::Online, 0), (hand(HAND), HAND), (DISCONNECT, 0)];
         assert_eq!(seen, expected);
     }
 
@@ -209,7 +232,7 @@ mod tests {
         // What must not be lost waits; what can go elsewhere is refused.
         one.send(&Message::Listening { listener: sent }, &[])
             .unwrap();
-        one.send(&Message::Disconnect, &[]).unwrap();
+        one.send(&DISCONNECT, &[]).unwrap();
         let file = File::open("/dev/null").unwrap();
         let refused = one.try_send(&hand(1), &[file.as_fd()]).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
@@ -217,7 +240,7 @@ mod tests {
             if !one.flush().unwrap() {
                 assert!(expected < sent);
             }
-            match other.receive().unwrap() {
+            match receive(&mut other).unwrap() {
                 Received::Message(message, _) => {
                     assert_eq!(message, Message::Listening { listener: expected });
                 }
@@ -226,19 +249,19 @@ mod tests {
         }
         assert!(one.flush().unwrap());
         assert!(matches!(
-            other.receive().unwrap(),
-            Received::Message(Message::Disconnect, _)
+            receive(&mut other).unwrap(),
+            Received::Message(Message::Disconnect { .. }, _)
         ));
-        assert!(matches!(other.receive().unwrap(), Received::Nothing));
+        assert!(matches!(receive(&mut other).unwrap(), Received::Nothing));
     }
 
     #[test]
     fn a_descriptor_too_many_is_an_error() {
         let (mut one, mut other) = Channel::pair().unwrap();
         let file = File::open("/dev/null").unwrap();
-        one.send(&Message::Disconnect, &[file.as_fd()]).unwrap();
-        assert!(other.receive().is_err());
+        one.send(&DISCONNECT, &[file.as_fd()]).unwrap();
+        assert!(receive(&mut other).is_err());
         drop(one);
-        assert!(matches!(other.receive().unwrap(), Received::Closed));
+        assert!(matches!(receive(&mut other).unwrap(), Received::Closed));
     }
 }

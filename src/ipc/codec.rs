@@ -1,16 +1,22 @@
 //! Messages as datagrams: a tag byte, then the fields, integers in little-endian.
 //!
-//! Both ends are always the same build, so there is no version; a datagram that does not decode
-//! is an error, never a panic.
+//! Both ends speak the same [`VERSION`](super::VERSION): they are the same build, or a primary
+//! that was replaced has checked. A datagram that does not decode is an error, never a panic.
 
-use super::{HAND, Message};
+use super::user::PIECE;
+use super::{Ask, HAND, HAND_BYTES, HANDED_BYTES, Handed, Message, Refusal};
 use crate::sys::listener::{Address, Peer};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::unix::ffi::OsStrExt;
 
-/// Longer than any message: a hand of v6 peers, or the longest path.
-pub(super) const MAX_DATAGRAM: usize = 8192;
+/// Longer than any message: a full hand with all that it may bring along.
+pub(crate) const MAX_DATAGRAM: usize = 64 * 1024;
+
+const _: () = assert!(HAND <= u8::MAX as usize, "a hand's size is one byte");
+const _: () = assert!(HANDED_BYTES <= u16::MAX as usize, "two bytes for a length");
+const _: () = assert!(HAND_BYTES + HANDED_BYTES + HAND * 32 + 16 <= MAX_DATAGRAM);
+const _: () = assert!(PIECE + 16 <= MAX_DATAGRAM);
 
 const ONLINE: u8 = 1;
 const QUERY_SERVER: u8 = 2;
@@ -18,6 +24,15 @@ const SERVER: u8 = 3;
 const LISTENING: u8 = 4;
 const NEWCONN: u8 = 5;
 const DISCONNECT: u8 = 6;
+const REFUSED: u8 = 7;
+const ACCEPT: u8 = 8;
+const LISTENING_ALONE: u8 = 9;
+const WORN: u8 = 10;
+const DATA: u8 = 11;
+const TOOK: u8 = 12;
+
+const CONFIGURED: u8 = 0;
+const ADDRESS: u8 = 1;
 
 const UNIX: u8 = 0;
 const V4: u8 = 4;
@@ -27,41 +42,92 @@ const V6: u8 = 6;
 pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
     match message {
         Message::Online => out.push(ONLINE),
-        Message::QueryServer { listener } => {
+        Message::QueryServer { query, ask } => {
             out.push(QUERY_SERVER);
-            out.extend(listener.to_le_bytes());
+            out.extend(query.to_le_bytes());
+            match ask {
+                Ask::Configured(number) => {
+                    out.push(CONFIGURED);
+                    out.extend(number.to_le_bytes());
+                }
+                Ask::Address { words, nth } => {
+                    out.push(ADDRESS);
+                    encode_bytes(words.as_bytes(), out);
+                    out.extend(nth.to_le_bytes());
+                }
+            }
         }
         Message::Server {
+            query,
             listener,
             shared,
             address,
         } => {
             out.push(SERVER);
+            out.extend(query.to_le_bytes());
             out.extend(listener.to_le_bytes());
             out.push(u8::from(*shared));
-            match address {
-                Address::Inet(address) => encode_peer(Peer::Inet(*address), out),
-                Address::Unix(path) => {
-                    out.push(UNIX);
-                    let path = path.as_os_str().as_bytes();
-                    out.extend((path.len() as u16).to_le_bytes());
-                    out.extend(path);
-                }
-            }
+            encode_address(address, out);
+        }
+        Message::Refused { query, why } => {
+            out.push(REFUSED);
+            out.extend(query.to_le_bytes());
+            out.extend(why.errno.to_le_bytes());
+            encode_bytes(why.why.as_bytes(), out);
+        }
+        Message::Accept { listener, shared } => {
+            out.push(ACCEPT);
+            out.extend(listener.to_le_bytes());
+            out.push(u8::from(*shared));
         }
         Message::Listening { listener } => {
             out.push(LISTENING);
             out.extend(listener.to_le_bytes());
         }
-        Message::Newconn { listener, peers } => {
+        Message::ListeningAlone { address } => {
+            out.push(LISTENING_ALONE);
+            encode_address(address, out);
+        }
+        Message::Newconn { listener, hand } => {
             out.push(NEWCONN);
             out.extend(listener.to_le_bytes());
-            out.push(peers.len() as u8);
-            for peer in peers {
-                encode_peer(*peer, out);
+            out.push(hand.len() as u8);
+            for one in hand {
+                encode_peer(one.peer, out);
+                out.push(u8::from(one.served));
+                encode_bytes(&one.bytes, out);
             }
         }
-        Message::Disconnect => out.push(DISCONNECT),
+        Message::Disconnect { hand_back } => {
+            out.push(DISCONNECT);
+            out.push(u8::from(*hand_back));
+        }
+        Message::Worn => out.push(WORN),
+        Message::Data(piece) => {
+            out.push(DATA);
+            out.extend(piece);
+        }
+        Message::Took(pieces) => {
+            out.push(TOOK);
+            out.extend(pieces.to_le_bytes());
+        }
+    }
+}
+
+/// Two bytes of length; what is longer is cut, which only happens to texts.
+fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    let bytes = &bytes[..bytes.len().min(u16::MAX as usize / 2)];
+    out.extend((bytes.len() as u16).to_le_bytes());
+    out.extend(bytes);
+}
+
+fn encode_address(address: &Address, out: &mut Vec<u8>) {
+    match address {
+        Address::Inet(address) => encode_peer(Peer::Inet(*address), out),
+        Address::Unix(path) => {
+            out.push(UNIX);
+            encode_bytes(path.as_os_str().as_bytes(), out);
+        }
     }
 }
 
@@ -92,15 +158,38 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
     let message = match reader.byte()? {
         ONLINE => Message::Online,
         QUERY_SERVER => Message::QueryServer {
-            listener: reader.u32()?,
+            query: reader.u32()?,
+            ask: match reader.byte()? {
+                CONFIGURED => Ask::Configured(reader.u32()?),
+                ADDRESS => Ask::Address {
+                    words: reader.text()?,
+                    nth: reader.u32()?,
+                },
+                _ => return Err(senseless()),
+            },
         },
         SERVER => Message::Server {
+            query: reader.u32()?,
             listener: reader.u32()?,
-            shared: reader.byte()? != 0,
+            shared: reader.bool()?,
             address: reader.address()?,
+        },
+        REFUSED => Message::Refused {
+            query: reader.u32()?,
+            why: Refusal {
+                errno: i32::from_le_bytes(reader.array()?),
+                why: reader.text()?,
+            },
+        },
+        ACCEPT => Message::Accept {
+            listener: reader.u32()?,
+            shared: reader.bool()?,
         },
         LISTENING => Message::Listening {
             listener: reader.u32()?,
+        },
+        LISTENING_ALONE => Message::ListeningAlone {
+            address: reader.address()?,
         },
         NEWCONN => {
             let listener = reader.u32()?;
@@ -108,12 +197,17 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
             if count > HAND {
                 return Err(senseless());
             }
-            let peers = (0..count)
-                .map(|_| reader.peer())
+            let hand = (0..count)
+                .map(|_| reader.handed())
                 .collect::<io::Result<_>>()?;
-            Message::Newconn { listener, peers }
+            Message::Newconn { listener, hand }
         }
-        DISCONNECT => Message::Disconnect,
+        DISCONNECT => Message::Disconnect {
+            hand_back: reader.bool()?,
+        },
+        WORN => Message::Worn,
+        DATA => Message::Data(std::mem::take(&mut reader.0).to_vec()),
+        TOOK => Message::Took(reader.u32()?),
         _ => return Err(senseless()),
     };
     if reader.0.is_empty() {
@@ -145,6 +239,31 @@ impl<'a> Reader<'a> {
 
     fn byte(&mut self) -> io::Result<u8> {
         Ok(self.array::<1>()?[0])
+    }
+
+    fn bool(&mut self) -> io::Result<bool> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(senseless()),
+        }
+    }
+
+    fn counted(&mut self) -> io::Result<&'a [u8]> {
+        let length = usize::from(self.u16()?);
+        self.bytes(length)
+    }
+
+    fn text(&mut self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(self.counted()?).into_owned())
+    }
+
+    fn handed(&mut self) -> io::Result<Handed> {
+        Ok(Handed {
+            peer: self.peer()?,
+            served: self.bool()?,
+            bytes: self.counted()?.to_vec(),
+        })
     }
 
     fn u16(&mut self) -> io::Result<u16> {
@@ -180,8 +299,7 @@ impl<'a> Reader<'a> {
     fn address(&mut self) -> io::Result<Address> {
         match self.byte()? {
             UNIX => {
-                let length = usize::from(self.u16()?);
-                let path = std::ffi::OsStr::from_bytes(self.bytes(length)?);
+                let path = std::ffi::OsStr::from_bytes(self.counted()?);
                 Ok(Address::Unix(path.into()))
             }
             family => Ok(Address::Inet(self.inet(family)?)),
@@ -197,30 +315,65 @@ mod tests {
         let v4: SocketAddr = "127.0.0.1:3000".parse().unwrap();
         let v6: SocketAddr = "[2001:db8::1]:65535".parse().unwrap();
         let scoped = SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().unwrap(), 1, 0, 7));
-        let full = vec![Peer::Inet(scoped); HAND];
+        let handed = |peer, served, bytes: &[u8]| Handed {
+            peer,
+            served,
+            bytes: bytes.to_vec(),
+        };
+        let full = vec![handed(Peer::Inet(scoped), true, &[b'x'; HAND_BYTES / HAND]); HAND];
+        let words = "127.0.0.1:0".to_owned();
         vec![
             Message::Online,
-            Message::QueryServer { listener: 3 },
+            Message::QueryServer {
+                query: 3,
+                ask: Ask::Configured(1),
+            },
+            Message::QueryServer {
+                query: 4,
+                ask: Ask::Address { words, nth: 2 },
+            },
             Message::Server {
+                query: 7,
                 listener: 0,
                 shared: true,
                 address: Address::Inet(v4),
             },
             Message::Server {
+                query: 7,
                 listener: 1,
                 shared: false,
                 address: Address::Unix("/run/ü.sock".into()),
             },
+            Message::Refused {
+                query: 9,
+                why: Refusal {
+                    errno: 98,
+                    why: "in use".to_owned(),
+                },
+            },
+            Message::Accept {
+                listener: 1,
+                shared: false,
+            },
             Message::Listening { listener: u32::MAX },
-            Message::Newconn {
-                listener: 2,
-                peers: vec![Peer::Unix, Peer::Inet(v4), Peer::Inet(v6)],
+            Message::ListeningAlone {
+                address: Address::Inet(v6),
             },
             Message::Newconn {
                 listener: 2,
-                peers: full,
+                hand: vec![
+                    handed(Peer::Unix, false, b""),
+                    handed(Peer::Inet(v4), true, b"GET / HT"),
+                    Handed::fresh(Peer::Inet(v6)),
+                ],
             },
-            Message::Disconnect,
+            Message::Newconn {
+                listener: 2,
+                hand: full,
+            },
+            Message::Disconnect { hand_back: true },
+            Message::Worn,
+            Message::Took(4),
         ]
     }
 
@@ -231,6 +384,15 @@ mod tests {
             encode(&message, &mut datagram);
             assert!(datagram.len() <= MAX_DATAGRAM);
             assert_eq!(decode(&datagram).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn data_is_whatever_is_left() {
+        for piece in [b"".to_vec(), vec![7; PIECE]] {
+            let mut datagram = Vec::new();
+            encode(&Message::Data(piece.clone()), &mut datagram);
+            assert_eq!(decode(&datagram).unwrap(), Message::Data(piece));
         }
     }
 

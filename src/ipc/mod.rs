@@ -1,52 +1,138 @@
 //! The conversation between the primary and a worker, in Node's words.
 //!
 //! [`Message`] is all that is ever said; `codec` writes it as one datagram; [`Channel`] carries
-//! datagrams and descriptors over a `SOCK_SEQPACKET` pair. May use `sys` and `net`; knows nothing
-//! of routes, and does not care whether the other end is a process or a thread.
+//! datagrams and descriptors over a `SOCK_SEQPACKET` pair. What users say to each other is a stream
+//! of its own inside that, cut into pieces and joined again by `user`. May use `sys` and `net`;
+//! knows nothing of routes, and does not care whether the other end is a process or a thread.
 
 mod channel;
 mod codec;
+pub(crate) mod user;
 
-pub(crate) use channel::{Channel, FLUSH_AGAIN, Received};
+pub(crate) use channel::{BUFFER_BYTES, Channel, FLUSH_AGAIN, Received};
 
 use crate::sys::listener::{Address, Peer};
 
 /// Connections in one message at most: what one sendmsg(2) of ours carries.
 pub(crate) const HAND: usize = crate::sys::fds::MAX_FDS;
 
+/// What one connection may bring along in bytes that were read and not consumed. One that has
+/// more is in the middle of something, and stays where it is.
+pub(crate) const HANDED_BYTES: usize = 16 * 1024;
+
+/// Such bytes in one message, all connections together.
+pub(crate) const HAND_BYTES: usize = 32 * 1024;
+
+/// Changes with the meaning of a message, of a slot of the board, or of both: a primary can only
+/// take over workers that speak its version.
+pub(crate) const VERSION: u32 = 2;
+
+/// A connection under way; its descriptor travels beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Handed {
+    /// Who is at the other end.
+    pub(crate) peer: Peer,
+    /// It has been served before, so it is between two requests.
+    pub(crate) served: bool,
+    /// What was read of it and not consumed; at most [`HANDED_BYTES`].
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Handed {
+    /// One that was just accepted.
+    pub(crate) fn fresh(peer: Peer) -> Self {
+        Self {
+            peer,
+            served: false,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+/// What a worker wants to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// The listener with this number, from 0, of the cluster's settings.
+    Configured(u32),
+    /// An address in a user's words; `nth` tells the first from later ones of the same words in
+    /// one worker, which port 0 makes different listeners.
+    Address { words: String, nth: u32 },
+}
+
+/// Why a worker cannot listen: what the kernel said, in words and as errno where there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) errno: i32,
+    pub(crate) why: String,
+}
+
 /// One thing said. The comment names the speaker and, in brackets, Node's name for it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Message {
     /// Worker: I run. (`online`)
     Online,
-    /// Worker: I want to listen on listener number `listener`. (`queryServer`)
+    /// Worker: I want to listen. (`queryServer`)
     QueryServer {
-        /// The number, from 0, in the order of the settings.
-        listener: u32,
+        /// A number of the worker's own, to know the answer by.
+        query: u32,
+        /// On what.
+        ask: Ask,
     },
     /// Primary: you may. With `shared` the listener's descriptor comes along and the worker
     /// accepts by itself; without, connections will be handed over. (reply to `queryServer`)
     Server {
         /// As asked.
+        query: u32,
+        /// The listener's number from now on.
         listener: u32,
         /// Whether the descriptor is in this message.
         shared: bool,
         /// What the listener is bound to.
         address: Address,
     },
+    /// Primary: you may not. (reply to `queryServer`)
+    Refused {
+        /// As asked.
+        query: u32,
+        /// Why not.
+        why: Refusal,
+    },
+    /// Primary: from now on accept from this listener by yourself (`shared`, its descriptor comes
+    /// along), or no longer. When the policy of a running cluster changes.
+    Accept {
+        /// Which.
+        listener: u32,
+        /// Whether the descriptor is in this message.
+        shared: bool,
+    },
     /// Worker: I listen. (`listening`)
     Listening {
-        /// As asked.
+        /// Which.
         listener: u32,
     },
-    /// Primary: a hand of connections, one descriptor each, with who is at the other end.
-    /// (`newconn`, one at a time in Node)
+    /// Worker: I listen on a socket of my own, which the primary does not know. (`listening`)
+    ListeningAlone {
+        /// What it is bound to.
+        address: Address,
+    },
+    /// Primary: a hand of connections, one descriptor each. (`newconn`, one at a time in Node)
+    /// Worker: the same back, of connections that wait for their next request.
     Newconn {
         /// The listener that they came in by.
         listener: u32,
-        /// The peers, in the order of the descriptors; at most [`HAND`].
-        peers: Vec<Peer>,
+        /// In the order of the descriptors; at most [`HAND`].
+        hand: Vec<Handed>,
     },
-    /// Primary: take nothing new, finish what you have, go. (`disconnect`)
-    Disconnect,
+    /// Primary: take nothing new, finish what you have, go. Worker: I should like to. (`disconnect`)
+    Disconnect {
+        /// Connections that wait for a request come back by [`Message::Newconn`], rather than
+        /// being closed.
+        hand_back: bool,
+    },
+    /// Worker: I have answered as many requests as I should; have me replaced.
+    Worn,
+    /// Both: a piece of the stream of the users' messages. (`message`)
+    Data(Vec<u8>),
+    /// Both: so many pieces have been consumed.
+    Took(u32),
 }

@@ -3,10 +3,14 @@
 //! Owns the epoll set (through mio) and the order of deadlines. May use `sys`; leaves to `server`,
 //! `worker` and `primary` what a token means and what a deadline is for.
 
+mod listen;
 mod poll;
 mod timers;
 
+pub use listen::Listen;
+pub(crate) use listen::{MAX_BACKLOG, resume, url};
 pub(crate) use poll::{
-    Reactor, Ready, Waker, deregister, register, register_listener, register_reader, token,
+    Reactor, Ready, Waker, deregister, register, register_listener, register_once, register_reader,
+    token,
 };
 pub(crate) use timers::Timers;

@@ -166,6 +166,24 @@ pub(crate) fn register_reader(
     sys::epoll::add_reader(registry.as_raw_fd(), fd.as_fd(), token as u64)
 }
 
+/// Has the loop told once that a descriptor is readable; again after the same call with `again`.
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn register_once(
+    registry: &mio::Registry,
+    fd: &impl AsFd,
+    token: usize,
+    again: bool,
+) -> io::Result<()> {
+    let epoll = registry.as_raw_fd();
+    match again {
+        false => sys::epoll::add_once(epoll, fd.as_fd(), token as u64),
+        true => sys::epoll::rearm(epoll, fd.as_fd(), token as u64),
+    }
+}
+
 /// Takes a descriptor out of the set.
 ///
 /// # Errors
@@ -180,6 +198,9 @@ pub(crate) fn deregister(registry: &mio::Registry, fd: &impl AsFd) -> io::Result
 pub(crate) mod token {
     /// Tokens below this one belong to the loop itself: channel, waker, listeners.
     pub(crate) const FIRST: usize = 1 << 20;
+
+    /// The token of a loop's listener number 0; that of number `n` is `n` more.
+    pub(crate) const LISTENERS: usize = 16;
 
     /// A place in a table and which occupant of it is meant.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

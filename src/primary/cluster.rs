@@ -1,98 +1,16 @@
-//! What users build a cluster with. Owns the settings and their defaults; leaves running to
-//! [`Primary`].
+//! What users build a cluster with. Owns the settings and their defaults; leaves making a primary
+//! of them to `begin`, and running to [`Primary`](super::Primary).
 
-use super::listen::Listen;
-use super::members::Members;
-use super::scheduler::{RoundRobin, SchedulingPolicy};
-use super::supervisor::Supervisor;
+use super::scheduler::SchedulingPolicy;
 use super::vessel::{Mode, work_and_exit};
-use super::{Ended, Error, Event, HEEDED, LISTENERS, Observer, Primary, Result};
+use super::{ClusterHandle, Ended, Event, Observer, Result, Workers};
 use crate::app::App;
-use crate::board::{Board, MAX_WORKERS};
-use crate::net::{Reactor, register};
-use crate::server::gate::Gate;
-use crate::server::{LONGEST, Limits};
-use crate::sys::listener::{Listener, activation_fds, clear_activation_env};
-use crate::sys::signal::{SignalFd, heed_children, ignore_broken_pipe};
-use crate::sys::{cpu, process};
-use crate::worker::Settings;
-use std::collections::VecDeque;
+use crate::server::Limits;
+use crate::sys::process;
+use crate::worker::{OnWorker, Worker};
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Descriptors that a worker needs for other things than connections.
-const SPARE_DESCRIPTORS: u64 = 64;
-
-/// The address listened on when none is given.
-const DEFAULT_ADDRESS: &str = "127.0.0.1:3000";
-
-/// How many workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Workers {
-    /// One for each CPU that this process may use, by affinity and cgroup quota.
-    #[default]
-    Max,
-    /// One fewer than that, and at least one.
-    MaxMinusOne,
-    /// That share of them in percent, rounded down, and at least one.
-    Percent(u32),
-    /// So many.
-    Count(usize),
-}
-
-impl FromStr for Workers {
-    type Err = String;
-
-    fn from_str(words: &str) -> std::result::Result<Self, String> {
-        let wrong = |why| format!("{words:?} is no number of workers: {why}");
-        match words {
-            "max" => return Ok(Self::Max),
-            "max-1" => return Ok(Self::MaxMinusOne),
-            _ => {}
-        }
-        if let Some(percent) = words.strip_suffix('%') {
-            return match percent.parse() {
-                Ok(percent @ 1..=1000) => Ok(Self::Percent(percent)),
-                _ => Err(wrong("a share is from 1% to 1000%".to_owned())),
-            };
-        }
-        match words.parse() {
-            Ok(0) => Err(wrong("there must be at least one".to_owned())),
-            Ok(count) if count <= MAX_WORKERS => Ok(Self::Count(count)),
-            Ok(_) => Err(wrong(format!("at most {MAX_WORKERS}"))),
-            Err(_) => Err(wrong(
-                "a number, max, max-1 or a share such as 50%".to_owned(),
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Workers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Max => f.write_str("max"),
-            Self::MaxMinusOne => f.write_str("max-1"),
-            Self::Percent(percent) => write!(f, "{percent}%"),
-            Self::Count(count) => count.fmt(f),
-        }
-    }
-}
-
-impl Workers {
-    /// The number, and why that many.
-    fn resolve(self, cpus: &cpu::Cpus) -> (usize, String) {
-        let (count, how) = match self {
-            Self::Max => (cpus.count, "max"),
-            Self::MaxMinusOne => (cpus.count - 1, "max-1"),
-            Self::Percent(percent) => (cpus.count * percent as usize / 100, "a share"),
-            Self::Count(count) => return (count, "as asked".to_owned()),
-        };
-        let count = count.clamp(1, MAX_WORKERS);
-        (count, format!("{how} of {}", cpus.why))
-    }
-}
 
 /// An application on a cluster of workers that share its ports.
 ///
@@ -109,15 +27,29 @@ impl Workers {
 /// }
 /// ```
 pub struct Cluster {
-    app: App,
-    mode: Mode,
-    workers: Workers,
-    listen: Vec<String>,
-    schedule: SchedulingPolicy,
-    pool: Option<usize>,
-    limits: Limits,
-    drain_timeout: Duration,
-    observer: Option<Observer>,
+    pub(super) app: App,
+    pub(super) mode: Mode,
+    pub(super) workers: Workers,
+    pub(super) listen: Vec<String>,
+    pub(super) schedule: SchedulingPolicy,
+    pub(super) pool: Option<usize>,
+    pub(super) limits: Limits,
+    pub(super) drain_timeout: Duration,
+    pub(super) drain_delay: Duration,
+    pub(super) start_timeout: Duration,
+    pub(super) worker_timeout: Option<Duration>,
+    pub(super) max_requests: Option<(u64, u64)>,
+    pub(super) max_memory: Option<u64>,
+    pub(super) health_path: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) pinned: bool,
+    pub(super) nice: Option<i32>,
+    pub(super) managed: bool,
+    pub(super) silent: bool,
+    pub(super) on_worker: Option<OnWorker>,
+    pub(super) observer: Option<Observer>,
 }
 
 impl fmt::Debug for Cluster {
@@ -147,6 +79,20 @@ impl Cluster {
             pool: None,
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
+            start_timeout: Duration::from_secs(30),
+            worker_timeout: Some(Duration::from_secs(30)),
+            max_requests: None,
+            max_memory: None,
+            health_path: None,
+            user: None,
+            group: None,
+            env: Vec::new(),
+            pinned: false,
+            nice: None,
+            managed: true,
+            silent: false,
+            on_worker: None,
             observer: None,
         }
     }
@@ -202,9 +148,115 @@ impl Cluster {
         self
     }
 
-    /// Tells `observer` what happens, in the primary.
+    /// How long the cluster goes on serving after it was told to stop, before it drains: while
+    /// the health path says 503, so that load balancers turn away in time.
     #[must_use]
-    pub fn on_event(mut self, observer: impl FnMut(&Event) + 'static) -> Self {
+    pub fn drain_delay(mut self, time: Duration) -> Self {
+        self.drain_delay = time;
+        self
+    }
+
+    /// How long a new worker may take until it listens; then it is killed, and has failed.
+    #[must_use]
+    pub fn start_timeout(mut self, time: Duration) -> Self {
+        self.start_timeout = time;
+        self
+    }
+
+    /// A worker whose loop stands still for longer is killed and replaced; `None` lets it be. A
+    /// worker that is a thread cannot be killed: another takes its place until it goes on.
+    #[must_use]
+    pub fn worker_timeout(mut self, time: Option<Duration>) -> Self {
+        self.worker_timeout = time;
+        self
+    }
+
+    /// Replaces a worker that has answered `requests`, and up to `jitter` more, so that not all
+    /// are replaced at a time.
+    #[must_use]
+    pub fn max_requests(mut self, requests: u64, jitter: u64) -> Self {
+        self.max_requests = Some((requests, jitter));
+        self
+    }
+
+    /// Replaces a worker whose process has more than so many bytes of memory resident. Looked at
+    /// once a second; in processes mode only.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = Some(bytes);
+        self
+    }
+
+    /// Answers GET at `path` by 200, and by 503 once the cluster was told to stop.
+    #[must_use]
+    pub fn health_path(mut self, path: impl Into<String>) -> Self {
+        self.health_path = Some(path.into());
+        self
+    }
+
+    /// Has workers run as this user, by name or number; in threads mode the whole process, once
+    /// it listens. (`uid`)
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Has workers run in this group, by name or number; without it, in their user's. (`gid`)
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Adds a variable to the environment of every worker; in processes mode only.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Keeps each worker to one CPU, by its place.
+    #[must_use]
+    pub fn cpu_affinity(mut self, pinned: bool) -> Self {
+        self.pinned = pinned;
+        self
+    }
+
+    /// The nice value of the workers, from -20 to 19; see setpriority(2).
+    #[must_use]
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.nice = Some(nice);
+        self
+    }
+
+    /// Whether the cluster sees to it by itself that there are workers: it does unless this says
+    /// false. Then none is forked but by [`ClusterHandle::fork`], none is replaced, and
+    /// [`Cluster::run`] returns when the last one is gone and no other was wished for.
+    #[must_use]
+    pub fn managed(mut self, managed: bool) -> Self {
+        self.managed = managed;
+        self
+    }
+
+    /// Listens nowhere by itself: workers say where, by [`Worker::listen`](crate::Worker::listen).
+    #[must_use]
+    pub fn listen_by_workers(mut self) -> Self {
+        self.silent = true;
+        self
+    }
+
+    /// Calls `start` in each worker before it serves, on its loop.
+    #[must_use]
+    pub fn on_worker(mut self, start: impl Fn(&Worker) + Send + Sync + 'static) -> Self {
+        self.on_worker = Some(Arc::new(start));
+        self
+    }
+
+    /// Tells `observer` what happens, in the primary, whose loop waits meanwhile. By the handle it
+    /// may ask for changes.
+    #[must_use]
+    pub fn on_event(mut self, observer: impl FnMut(&ClusterHandle, &Event) + 'static) -> Self {
         self.observer = Some(Box::new(observer));
         self
     }
@@ -249,143 +301,11 @@ impl Cluster {
             }
         }
     }
-
-    fn into_primary(self) -> Result<Primary> {
-        self.app.check().map_err(Error::Settings)?;
-        if let Workers::Count(count) = self.workers
-            && !(1..=MAX_WORKERS).contains(&count)
-        {
-            let what = format!("{count} workers: from 1 to {MAX_WORKERS} are possible");
-            return Err(Error::Settings(what));
-        }
-        self.limits.check().map_err(Error::Settings)?;
-        if self.drain_timeout > LONGEST {
-            let what = "drain_timeout is longer than any clock goes".to_owned();
-            return Err(Error::Settings(what));
-        }
-        let cpus = cpu::available();
-        let (workers, why) = self.workers.resolve(&cpus);
-        let listeners = self.bind()?;
-        ignore_broken_pipe();
-        heed_children();
-        let pool = self.pool.unwrap_or_else(|| (cpus.count / workers).max(1));
-        log::info!(
-            "mcluster {}: {workers} workers ({why}) as {}, schedule {}, pool {pool}",
-            env!("CARGO_PKG_VERSION"),
-            self.mode,
-            self.schedule,
-        );
-        let settings = Settings {
-            limits: self.limits_within_reach(workers),
-            pool,
-            listeners: listeners.len() as u32,
-            drain_timeout: self.drain_timeout,
-        };
-        let reactor = Reactor::new().map_err(Error::io("making an epoll set"))?;
-        let mut gate = match self.schedule {
-            SchedulingPolicy::RoundRobin => Gate::default(),
-            SchedulingPolicy::Shared => Gate::closed(),
-        };
-        for (number, listener) in listeners.into_iter().enumerate() {
-            gate.add(reactor.registry(), listener, LISTENERS + number)
-                .map_err(Error::io("waiting for a listener"))?;
-        }
-        let signals = SignalFd::new(&HEEDED).map_err(Error::io("reading signals"))?;
-        register(reactor.registry(), &signals, super::SIGNALS)
-            .map_err(Error::io("waiting for signals"))?;
-        log::info!("primary {} is running", process::pid());
-        Ok(Primary {
-            app: Arc::new(self.app),
-            mode: self.mode,
-            policy: self.schedule,
-            settings,
-            observer: self.observer,
-            reactor,
-            signals,
-            gate,
-            board: Board::new().map_err(Error::io("making the scoreboard"))?,
-            members: Members::default(),
-            supervisor: Supervisor::new(workers, self.drain_timeout),
-            round: RoundRobin::default(),
-            waiting: VecDeque::new(),
-            stop_asked: None,
-            offer_at: None,
-            inspect_at: None,
-            flush_at: None,
-            refusing: false,
-            deaths: false,
-            announced: false,
-            last_exit: String::new(),
-        })
-    }
-
-    fn bind(&self) -> Result<Vec<Listener>> {
-        let inherited = activation_fds();
-        let asked: Vec<Listen> = if !self.listen.is_empty() {
-            let parsed = self.listen.iter().map(|address| address.parse());
-            parsed
-                .collect::<std::result::Result<_, _>>()
-                .map_err(Error::Settings)?
-        } else if !inherited.is_empty() {
-            clear_activation_env();
-            inherited.into_iter().map(Listen::Fd).collect()
-        } else {
-            vec![DEFAULT_ADDRESS.parse().map_err(Error::Settings)?]
-        };
-        asked.iter().map(Listen::bind).collect()
-    }
-
-    /// The limits, with no more connections than there can be descriptors: running out of them
-    /// would cost connections that had been accepted.
-    fn limits_within_reach(&self, workers: usize) -> Limits {
-        let mut limits = self.limits.clone();
-        match process::raise_descriptor_limit() {
-            Ok(descriptors) => {
-                let sharing = match self.mode {
-                    Mode::Processes => 1,
-                    Mode::Threads => workers as u64,
-                };
-                let reach = (descriptors / sharing)
-                    .saturating_sub(SPARE_DESCRIPTORS)
-                    .max(1);
-                if (limits.connections as u64) > reach {
-                    log::info!("at most {reach} connections a worker, by the limit of descriptors");
-                    limits.connections = reach as usize;
-                }
-            }
-            Err(error) => log::warn!("the limit of descriptors is unknown: {error}"),
-        }
-        limits
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_of_workers() {
-        let cpus = cpu::Cpus {
-            count: 4,
-            why: "4 CPUs".to_owned(),
-        };
-        let cases = [
-            ("max", 4),
-            ("max-1", 3),
-            ("50%", 2),
-            ("10%", 1),
-            ("200%", 8),
-            ("7", 7),
-        ];
-        for (words, expected) in cases {
-            let workers: Workers = words.parse().unwrap();
-            assert_eq!(workers.resolve(&cpus).0, expected, "{words}");
-            assert_eq!(workers.to_string(), words);
-        }
-        for words in ["", "0", "-1", "1025", "x", "0%", "%", "max-2", "1.5"] {
-            assert!(words.parse::<Workers>().is_err(), "{words}");
-        }
-    }
 
     #[test]
     fn nonsense_is_refused_before_anything_is_opened() {

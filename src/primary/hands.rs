@@ -4,8 +4,7 @@
 //! the connection, so that what a dead or stopped worker never took goes to another.
 
 use crate::board::Slot;
-use crate::ipc::HAND;
-use crate::sys::listener::Peer;
+use crate::ipc::{HAND, Handed};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -14,7 +13,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) socket: OwnedFd,
-    pub(super) peer: Peer,
+    pub(super) handed: Handed,
     /// The listener it came in by.
     pub(super) listener: u32,
 }
@@ -48,6 +47,22 @@ impl Hand {
         HAND.saturating_sub(self.untaken.len())
     }
 
+    /// How many it has not taken.
+    pub(super) fn len(&self) -> usize {
+        self.untaken.len()
+    }
+
+    /// How many it was handed in all, and those that it has not taken, for who goes on with it.
+    pub(super) fn parts(&self) -> (u64, impl Iterator<Item = &Arrival>) {
+        (self.handed, self.untaken.iter().map(|(arrival, _)| arrival))
+    }
+
+    /// One that goes on where another was.
+    pub(super) fn resumed(handed: u64, untaken: Vec<Arrival>, now: Instant) -> Self {
+        let untaken = untaken.into_iter().map(|arrival| (arrival, now)).collect();
+        Self { untaken, handed }
+    }
+
     /// Since when the oldest untaken one waits.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.untaken.front().map(|(_, since)| *since)
@@ -77,12 +92,13 @@ impl Hand {
 mod tests {
     use super::*;
     use crate::board::Board;
+    use crate::sys::listener::Peer;
     use std::fs::File;
 
     fn arrivals(count: u32) -> impl Iterator<Item = Arrival> {
         (0..count).map(|listener| Arrival {
             socket: File::open("/dev/null").unwrap().into(),
-            peer: Peer::Unix,
+            handed: Handed::fresh(Peer::Unix),
             listener,
         })
     }

@@ -1,50 +1,63 @@
 //! The primary's view of its workers.
 //!
-//! Owns who is there, what each was handed, and dealing among those that have room; leaves when
-//! to do so to the loop.
+//! Owns who is there, what each was handed and told, and dealing among those that have room;
+//! leaves when to do so to the loop.
 
+use super::handle::WorkerHandle;
 use super::hands::{Arrival, Hand};
-use super::scheduler::{Candidate, RoundRobin};
+use super::scheduler::{Candidate, Round, SchedulingPolicy};
 use super::vessel::{Carrier, Exit};
 use crate::board::Slot;
-use crate::ipc::{Channel, Message, Received};
+use crate::ipc::user::{Inbox, Outbox};
+use crate::ipc::{Channel, HAND_BYTES, Message, Received};
 use crate::metrics;
 use crate::net::deregister;
-use crate::sys::listener::{Listener, Peer};
 use crate::sys::socket;
 use crate::worker::WorkerId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// A worker whose loop has been in one turn for longer, or that has left a connection untaken for
 /// longer, stands still: it is passed over, and what it has not taken goes to others.
-const STANDSTILL: Duration = Duration::from_millis(200);
+pub(super) const STANDSTILL: Duration = Duration::from_millis(200);
 
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) id: WorkerId,
+    pub(super) place: usize,
+    pub(super) generation: u32,
     pub(super) carrier: Carrier,
-    /// How many listeners it listens on.
-    pub(super) listening: u32,
-    /// It listens on all of them.
+    /// What the application sees of it.
+    pub(super) handle: WorkerHandle,
+    /// The numbers of the listeners that it listens on.
+    pub(super) listens: BTreeSet<u32>,
+    /// It listens on all that the settings name.
     pub(super) ready: bool,
     /// When it was launched.
     pub(super) since: Instant,
     /// It goes, and is dealt nothing new.
-    leaving: bool,
-    channel: Channel,
+    pub(super) leaving: bool,
+    pub(super) channel: Channel,
     /// Its end of the channel is closed.
-    hung_up: bool,
+    pub(super) hung_up: bool,
     /// Nothing can be said to it any more.
     deaf: bool,
     /// It stood still when its loop had made so many turns.
-    still_at: Option<u64>,
-    slot: Slot,
-    hand: Hand,
+    pub(super) still_at: Option<u64>,
+    /// How many turns its loop had made when that number was last seen to change.
+    pub(super) beat: (u64, Instant),
+    /// That it stands still has been said.
+    pub(super) stuck: bool,
+    pub(super) slot: Slot,
+    /// The number of that slot.
+    pub(super) number: usize,
+    pub(super) hand: Hand,
+    pub(super) outbox: Outbox,
+    pub(super) inbox: Inbox,
 }
 
 impl fmt::Display for Member {
@@ -53,27 +66,46 @@ impl fmt::Display for Member {
     }
 }
 
+/// What a new member starts with.
+#[derive(Debug)]
+pub(super) struct Recruit {
+    pub(super) id: WorkerId,
+    pub(super) place: usize,
+    pub(super) generation: u32,
+    pub(super) handle: WorkerHandle,
+    pub(super) channel: Channel,
+    pub(super) slot: Slot,
+}
+
 impl Member {
-    pub(super) fn new(id: WorkerId, carrier: Carrier, channel: Channel, slot: Slot) -> Self {
+    pub(super) fn new(recruit: Recruit, number: usize, carrier: Carrier, now: Instant) -> Self {
         Self {
-            id,
+            id: recruit.id,
+            place: recruit.place,
+            generation: recruit.generation,
             carrier,
-            listening: 0,
+            handle: recruit.handle,
+            listens: BTreeSet::new(),
             ready: false,
-            since: Instant::now(),
+            since: now,
             leaving: false,
-            channel,
+            channel: recruit.channel,
             hung_up: false,
             deaf: false,
             still_at: None,
-            slot,
+            beat: (0, now),
+            stuck: false,
+            slot: recruit.slot,
+            number,
             hand: Hand::default(),
+            outbox: Outbox::default(),
+            inbox: Inbox::default(),
         }
     }
 
     /// Reads what it says.
-    pub(super) fn receive(&mut self) -> io::Result<Received> {
-        self.channel.receive()
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        self.channel.receive(buffer)
     }
 
     /// Its end of the channel is closed: it is gone, or about to be.
@@ -86,30 +118,20 @@ impl Member {
     }
 
     pub(super) fn say(&mut self, message: &Message) {
-        if let Err(error) = self.channel.send(message, &[]) {
+        self.say_with(message, &[]);
+    }
+
+    pub(super) fn say_with(&mut self, message: &Message, with: &[BorrowedFd<'_>]) {
+        if let Err(error) = self.channel.send(message, with) {
             log::debug!("{self} does not hear {message:?}: {error}");
         }
     }
 
-    /// Answers what it asked: it may listen on `listener`, by itself if `shared`.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be told, and so would never be ready.
-    pub(super) fn offer(
-        &mut self,
-        number: u32,
-        listener: &Listener,
-        shared: bool,
-    ) -> io::Result<()> {
-        let message = Message::Server {
-            listener: number,
-            shared,
-            address: listener.address().clone(),
-        };
-        let fd = [listener.as_fd()];
-        let with = if shared { &fd[..] } else { &[] };
-        self.channel.send(&message, with)
+    /// Sends as much of the application's messages as may be under way.
+    pub(super) fn send_pieces(&mut self) {
+        while let Some(piece) = self.outbox.next_piece() {
+            self.say(&Message::Data(piece));
+        }
     }
 
     /// Logs what it has done by its own account.
@@ -127,18 +149,13 @@ impl Member {
     }
 
     /// Tells it to finish what it has, its hand included, and to go.
-    pub(super) fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self, hand_back: bool) {
         self.leaving = true;
-        self.say(&Message::Disconnect);
-    }
-
-    /// It is gone: what it never took.
-    pub(super) fn into_untaken(self) -> Vec<Arrival> {
-        self.hand.into_untaken(&self.slot)
+        self.say(&Message::Disconnect { hand_back });
     }
 
     /// Whether its loop stands still at `now`.
-    fn stands_still(&self, now: Instant) -> bool {
+    pub(super) fn stands_still(&self, now: Instant) -> bool {
         let too_long = STANDSTILL.as_millis() as u64;
         if self
             .still_at
@@ -151,31 +168,41 @@ impl Member {
         busy || untaken.is_some_and(|since| now.saturating_duration_since(since) >= STANDSTILL)
     }
 
+    /// Whether it accepts, or would, at `now`.
+    pub(super) fn serves(&self, now: Instant) -> bool {
+        self.ready && !self.leaving && !self.hung_up && !self.stands_still(now)
+    }
+
+    /// Connections that are its own, or are on their way to it.
+    fn open(&self) -> usize {
+        self.slot.open() as usize + self.hand.len()
+    }
+
     /// How many connections it may be handed, if it may have `limit` open.
     fn room(&self, limit: usize) -> usize {
         if !self.ready || self.leaving || self.hung_up || self.deaf {
             return 0;
         }
-        let untaken = crate::ipc::HAND - self.hand.room();
-        let open = self.slot.open() as usize + untaken;
-        self.hand.room().min(limit.saturating_sub(open))
+        self.hand.room().min(limit.saturating_sub(self.open()))
     }
 
     /// Hands it `pile`; gives back what it could not be handed.
     fn hand_over(&mut self, mut pile: Vec<Arrival>, now: Instant) -> Vec<Arrival> {
         while let Some(first) = pile.first() {
             let listener = first.listener;
-            let count = pile
-                .iter()
-                .position(|arrival| arrival.listener != listener)
-                .unwrap_or(pile.len());
-            let hand = &pile[..count];
-            let peers: Vec<Peer> = hand.iter().map(|arrival| arrival.peer).collect();
-            let sockets: Vec<_> = hand.iter().map(|arrival| arrival.socket.as_fd()).collect();
-            match self
-                .channel
-                .try_send(&Message::Newconn { listener, peers }, &sockets)
-            {
+            let mut bytes = 0;
+            let together = pile.iter().take_while(|arrival| {
+                bytes += arrival.handed.bytes.len();
+                arrival.listener == listener && bytes <= HAND_BYTES
+            });
+            let count = together.count().max(1);
+            let hand = pile[..count].iter();
+            let message = Message::Newconn {
+                listener,
+                hand: hand.clone().map(|arrival| arrival.handed.clone()).collect(),
+            };
+            let sockets: Vec<_> = hand.map(|arrival| arrival.socket.as_fd()).collect();
+            match self.channel.try_send(&message, &sockets) {
                 Ok(()) => self.hand.add(pile.drain(..count), now),
                 Err(error) => {
                     // What else can fail passes: no room, or too many descriptors under way.
@@ -207,8 +234,20 @@ impl Members {
         self.0.remove(&id)
     }
 
+    pub(super) fn get(&self, id: WorkerId) -> Option<&Member> {
+        self.0.get(&id)
+    }
+
     pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Member> {
         self.0.get_mut(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Member> {
+        self.0.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.0.values_mut()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -273,8 +312,7 @@ impl Members {
     /// Takes back what workers that stand still have not taken, if another could take it.
     pub(super) fn take_back(&mut self, now: Instant) -> Vec<Arrival> {
         let mut back = Vec::new();
-        let others = |member: &Member| member.ready && !member.leaving && !member.stands_still(now);
-        if !self.0.values().any(others) {
+        if !self.0.values().any(|member| member.serves(now)) {
             return back;
         }
         for member in self.0.values_mut() {
@@ -292,11 +330,12 @@ impl Members {
         back
     }
 
-    /// Deals `waiting` in turn, as far as there is room.
+    /// Deals `waiting`, as far as there is room at workers that listen where each came in.
     pub(super) fn deal(
         &mut self,
         waiting: &mut VecDeque<Arrival>,
-        round: &mut RoundRobin,
+        round: &mut Round,
+        policy: SchedulingPolicy,
         limit: usize,
         now: Instant,
     ) {
@@ -308,17 +347,30 @@ impl Members {
                 Candidate {
                     id: member.id,
                     room: member.room(limit),
+                    open: member.open(),
                     still: member.stands_still(now),
                 }
             })
             .collect();
+        let mut room: usize = candidates.iter().map(|one| one.room).sum();
         let mut piles: Vec<Vec<Arrival>> = members.iter().map(|_| Vec::new()).collect();
-        while !waiting.is_empty() {
-            let Some(index) = round.pick(&candidates) else {
-                break;
-            };
-            candidates[index].room -= 1;
-            piles[index].extend(waiting.pop_front());
+        let mut left = Vec::new();
+        while room > 0
+            && let Some(arrival) = waiting.pop_front()
+        {
+            let listens = |index: usize| members[index].listens.contains(&arrival.listener);
+            match round.pick(&candidates, policy, listens) {
+                Some(index) => {
+                    candidates[index].room -= 1;
+                    candidates[index].open += 1;
+                    room -= 1;
+                    piles[index].push(arrival);
+                }
+                None => left.push(arrival),
+            }
+        }
+        for arrival in left.into_iter().rev() {
+            waiting.push_front(arrival);
         }
         for (member, pile) in members.iter_mut().zip(piles) {
             if pile.is_empty() {

@@ -1,67 +1,65 @@
-//! The primary: keeps the workers alive and, under round robin, deals them their connections.
+//! The primary: keeps the workers alive and, where its policy says so, deals them connections.
 //!
 //! [`Primary::run`] is the loop. What should happen is decided by `supervisor` and `scheduler`,
-//! which are pure; `vessel` carries workers, `hands` keeps what they were handed, `listen` makes
-//! listeners. [`Cluster`] is what users build one with. May use everything below.
+//! which are pure; `life` launches and buries workers, which `vessel` carries; `deal` accepts and
+//! deals, `hands` keeps what was handed over, `ports` the listeners; `talk` is the conversation,
+//! `watch` finds who stands still, `wishes` does what the application asks by `handle`.
+//! [`Cluster`] is what users build one with. May use everything below.
 
+mod begin;
 mod cluster;
+mod deal;
 mod error;
 mod event;
+mod handle;
 mod hands;
-mod listen;
+mod life;
 mod members;
+mod ports;
 mod scheduler;
 mod supervisor;
 mod talk;
 mod vessel;
+mod watch;
+mod wishes;
+mod workers;
 
-pub use cluster::{Cluster, Workers};
+pub use cluster::Cluster;
 pub use error::{Error, Result};
-pub use event::Event;
-pub use listen::Listen;
+pub use event::{Event, Reload, Settings};
+pub use handle::{ClusterHandle, WorkerHandle, WorkerState};
 pub use scheduler::SchedulingPolicy;
 pub use vessel::Mode;
+pub use workers::Workers;
 
 use crate::app::App;
 use crate::board::Board;
-use crate::ipc::{Channel, FLUSH_AGAIN};
+use crate::net::Reactor;
 use crate::net::token::FIRST;
-use crate::net::{Reactor, register_reader};
-use crate::server::MAX_BACKLOG;
-use crate::server::gate::{Accepted, Gate};
-use crate::sys::listener::Address;
 use crate::sys::process;
-use crate::sys::signal::{SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SignalFd};
-use crate::worker::{Seat, Settings, WorkerId};
+use crate::sys::signal::{
+    SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SignalFd,
+};
+use crate::worker::{OnWorker, Seat, WorkerId};
 use hands::Arrival;
-use members::{Member, Members};
-use scheduler::RoundRobin;
-use std::collections::VecDeque;
-use std::io;
+use life::Past;
+use members::Members;
+use ports::Ports;
+use scheduler::Round;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use supervisor::{Action, Supervisor};
-use vessel::{Exit, Launched};
 
 const SIGNALS: usize = 0;
-const LISTENERS: usize = 16;
 
-/// How long connections wait for a worker with room before they are offered again.
-const OFFER_AGAIN: Duration = Duration::from_millis(5);
-
-/// How often the primary looks after connections that were handed over and not taken.
-const INSPECT: Duration = Duration::from_millis(100);
-
-/// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 256;
-
-type Observer = Box<dyn FnMut(&Event)>;
+type Observer = Box<dyn FnMut(&ClusterHandle, &Event)>;
 
 /// What can wake the primary.
 enum Wake {
     /// Signals came.
     Signals,
-    /// Connections wait at the listener with this token.
+    /// Connections wait at the socket with this token.
     Listener(usize),
     /// A worker said something, or is gone.
     Worker(WorkerId),
@@ -75,22 +73,43 @@ enum Ended {
     Child(Box<Seat>),
 }
 
+/// What workers are told and the primary goes by, beside what may change.
+struct Rules {
+    mode: Mode,
+    /// What every worker is told; some of it is made out for each.
+    settings: crate::worker::Settings,
+    on_worker: Option<OnWorker>,
+    /// A worker whose loop stands still for longer is replaced.
+    worker_timeout: Option<Duration>,
+    /// Requests after which a worker is replaced, and how much that may differ.
+    max_requests: Option<(u64, u64)>,
+    /// Memory, in bytes, past which a worker is replaced.
+    max_memory: Option<u64>,
+    /// How long to go on serving between being told to stop and draining.
+    drain_delay: Duration,
+}
+
 struct Primary {
     app: Arc<App>,
-    mode: Mode,
+    rules: Rules,
     policy: SchedulingPolicy,
-    settings: Settings,
     observer: Option<Observer>,
+    handle: ClusterHandle,
     reactor: Reactor,
     signals: SignalFd,
-    gate: Gate,
+    ports: Ports,
     board: Arc<Board>,
     members: Members,
     supervisor: Supervisor,
-    round: RoundRobin,
+    round: Round,
+    wishes: wishes::State,
+    watch: watch::State,
+    buffer: Vec<u8>,
+    /// A stop was asked for, and begins then.
+    stop_at: Option<Instant>,
     /// A stop was asked for then, and waits for what was accepted before to be dealt.
     stop_asked: Option<Instant>,
-    /// Accepted and not dealt yet.
+    /// Accepted, or handed back, and not dealt yet.
     waiting: VecDeque<Arrival>,
     /// When to offer them again.
     offer_at: Option<Instant>,
@@ -105,10 +124,19 @@ struct Primary {
     announced: bool,
     /// How the last worker ended.
     last_exit: String,
+    /// Workers of an older generation run the program that this one took over from.
+    own_generation: u32,
+    /// The slots of the board that are taken.
+    slots: BTreeSet<usize>,
+    /// What the dead have done, and what was lost with them.
+    past: Past,
+    /// How often the kernel had ended somebody of this group for memory.
+    memory_kills: Option<u64>,
 }
 
 impl Primary {
     fn run(&mut self) -> Result<Ended> {
+        self.set_up();
         loop {
             if let Some(ended) = self.reconcile()? {
                 return Ok(ended);
@@ -125,24 +153,25 @@ impl Primary {
                     Wake::Worker(id) => self.hear(id),
                 }
             }
-            if !std::mem::take(&mut self.deaths) {
-                continue;
-            }
-            for (id, exit) in self.members.ended() {
-                // A child must not go on burying: it is nobody's parent.
-                if let Some(ended) = self.bury(id, &exit)? {
-                    return Ok(ended);
+            self.watch();
+            if std::mem::take(&mut self.deaths) {
+                self.reap_strangers();
+                for (id, exit) in self.members.ended() {
+                    self.bury(id, &exit);
                 }
             }
         }
     }
 
-    /// Acts until nothing is left to do: an action that fails is a fact, too.
+    /// Acts until nothing is left to do: an action that fails is a fact, and what the application
+    /// is told may give it a wish.
     fn reconcile(&mut self) -> Result<Option<Ended>> {
         loop {
+            self.grant_wishes();
             self.stop_when_dealt();
+            self.conclude();
             let actions = self.supervisor.reconcile(self.reactor.now());
-            if actions.is_empty() {
+            if actions.is_empty() && !self.handle.has_wishes() {
                 return Ok(None);
             }
             if let Some(ended) = self.act(&actions)? {
@@ -166,10 +195,12 @@ impl Primary {
     fn deadline(&self) -> Option<Instant> {
         let all = [
             self.supervisor.deadline(),
-            self.gate.deadline(),
+            self.ports.gate.deadline(),
+            self.stop_at,
             self.offer_at,
             self.inspect_at,
             self.flush_at,
+            self.watch.deadline(),
         ];
         all.into_iter().flatten().min()
     }
@@ -177,14 +208,20 @@ impl Primary {
     fn act(&mut self, actions: &[Action]) -> Result<Option<Ended>> {
         for action in actions {
             match *action {
-                Action::Fork { place, id } => {
-                    if let Some(seat) = self.fork(place, id)? {
+                Action::Fork {
+                    place,
+                    id,
+                    generation,
+                } => {
+                    // A child must not go on acting: it is nobody's parent.
+                    if let Some(seat) = self.fork(place, id, generation)? {
                         return Ok(Some(Ended::Child(seat)));
                     }
                 }
-                Action::Disconnect(id) => {
+                Action::Disconnect { id, hand_back } => {
                     if let Some(member) = self.members.get_mut(id) {
-                        member.disconnect();
+                        member.handle.set_leaving();
+                        member.disconnect(hand_back);
                     }
                 }
                 Action::Kill(id) => self.kill(id),
@@ -198,77 +235,15 @@ impl Primary {
         Ok(None)
     }
 
-    /// Launches a worker. In the child it returns the seat to work on.
-    fn fork(&mut self, place: usize, id: WorkerId) -> Result<Option<Box<Seat>>> {
-        let launched = self.launch(place, id);
-        match launched {
-            Ok((Launched::Child(seat), _)) => return Ok(Some(seat)),
-            Ok((Launched::Parent(carrier), channel)) => {
-                let token = FIRST + id.0 as usize;
-                let heard = register_reader(self.reactor.registry(), &channel, token);
-                let slot = self.board.slot(place);
-                self.members.add(Member::new(id, carrier, channel, slot));
-                log::debug!("worker {id} is forked");
-                self.tell(&Event::Fork { worker: id });
-                if let Err(error) = heard {
-                    log::error!("worker {id} cannot be heard: {error}");
-                    self.kill(id);
-                }
-            }
-            // Nothing will change while this process has threads; but those that serve go on.
-            Err(source)
-                if source.kind() == io::ErrorKind::Unsupported && self.members.is_empty() =>
-            {
-                let what = "forking a worker";
-                return Err(Error::Io { what, source });
-            }
-            Err(error) => {
-                log::error!("worker {id} cannot be launched: {error}");
-                self.last_exit = error.to_string();
-                self.supervisor.exited(id, false, self.reactor.now());
-            }
-        }
-        Ok(None)
-    }
-
-    fn launch(&self, place: usize, id: WorkerId) -> io::Result<(Launched, Channel)> {
-        let (ours, theirs) = Channel::pair()?;
-        let slot = self.board.slot(place);
-        slot.clear();
-        let seat = Seat {
-            id,
-            channel: theirs,
-            slot,
-            settings: self.settings.clone(),
-            signals: None,
-        };
-        Ok((self.mode.launch(&self.app, seat)?, ours))
-    }
-
-    fn kill(&mut self, id: WorkerId) {
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        match member.carrier.kill() {
-            Ok(true) => log::warn!("{member} is killed: it did not finish in time"),
-            Ok(false) => {
-                log::warn!(
-                    "worker {id} is a thread and cannot be killed; it ends with its process"
-                );
-                // Otherwise its place stays taken: a successor would share its slot of the board.
-                if self.supervisor.stopping() {
-                    self.members.remove(id);
-                    self.supervisor.exited(id, false, self.reactor.now());
-                }
-            }
-            Err(error) => log::error!("{member} cannot be killed: {error}"),
-        }
-    }
-
     fn heed_signals(&mut self) -> Result<()> {
         while let Some(signal) = self.signals.read().map_err(Error::io("reading signals"))? {
+            let wanted = self.supervisor.wanted();
             match signal {
                 SIGTERM | SIGINT | SIGQUIT => self.stop(),
+                SIGHUP => self.reload(),
+                SIGTTIN => self.scale(wanted + 1),
+                SIGTTOU => self.scale(wanted.saturating_sub(1)),
+                SIGUSR1 => log::info!("no logs to reopen"),
                 // SIGCHLD, one of which may stand for several: who died is found by asking.
                 _ => self.deaths = true,
             }
@@ -276,201 +251,18 @@ impl Primary {
         Ok(())
     }
 
-    fn stop(&mut self) {
-        let now = self.reactor.now();
-        if self.stop_asked.is_some() || self.supervisor.stopping() {
-            log::info!("stopping at once");
-            self.stop_asked = None;
-            // Twice, if need be: the second time there is no more waiting.
-            while !self.supervisor.stop(now) {}
-            return;
-        }
-        let workers = self.members.len();
-        log::info!("stopping: {workers} workers finish what they have");
-        // What has come so far is still served; from here on clients are refused. Bounded: more
-        // than a queue's length has come after the signal.
-        for _ in 0..MAX_BACKLOG {
-            let Some((socket, peer, token)) = self.arrived_before_stop() else {
-                break;
-            };
-            let listener = (token - LISTENERS) as u32;
-            self.waiting.push_back(Arrival {
-                socket,
-                peer,
-                listener,
-            });
-        }
-        self.close_listeners();
-        self.stop_asked = Some(now);
-    }
-
-    /// Workers are told to go when all that was accepted before a stop is theirs: one that has
-    /// nothing to do goes at once, and what waits would find nobody.
-    fn stop_when_dealt(&mut self) {
-        let Some(asked) = self.stop_asked else {
-            return;
-        };
-        let patience_ends = asked + self.settings.drain_timeout;
-        let dealt = self.waiting.is_empty() && !self.members.any_untaken();
-        if dealt || self.reactor.now() >= patience_ends || self.members.is_empty() {
-            self.stop_asked = None;
-            self.supervisor.stop(asked);
-        }
-    }
-
-    fn arrived_before_stop(
-        &mut self,
-    ) -> Option<(std::os::fd::OwnedFd, crate::sys::listener::Peer, usize)> {
-        match self.policy {
-            SchedulingPolicy::RoundRobin if !self.refusing => self.gate.take_waiting(),
-            SchedulingPolicy::RoundRobin | SchedulingPolicy::Shared => None,
-        }
-    }
-
-    /// Accepts as many connections as the workers have room for.
-    fn accept(&mut self, token: usize) {
-        let listener = (token - LISTENERS) as u32;
-        let room = self.members.room(self.settings.limits.connections);
-        let room = room.saturating_sub(self.waiting.len());
-        if room == 0 {
-            self.pause();
-            return;
-        }
-        let now = self.reactor.now();
-        for _ in 0..room.min(ACCEPTS_PER_TURN) {
-            match self.gate.accept(self.reactor.registry(), token, now) {
-                Accepted::Connection(socket, peer) => {
-                    self.waiting.push_back(Arrival {
-                        socket,
-                        peer,
-                        listener,
-                    });
-                }
-                Accepted::Nothing => break,
-            }
-        }
-    }
-
-    /// Nobody has room: connections wait in the kernel's queues.
-    fn pause(&mut self) {
-        let until = self.reactor.now() + OFFER_AGAIN;
-        self.gate.pause(self.reactor.registry(), Some(until));
-    }
-
-    /// Deals what waits, in hands: one message a worker.
-    fn deal(&mut self) {
-        let now = self.reactor.now();
-        self.gate.resume_at(self.reactor.registry(), now);
-        if self.inspect_at.is_some_and(|at| at <= now) {
-            self.inspect_at = None;
-            self.waiting.extend(self.members.take_back(now));
-        }
-        self.offer_at = None;
-        if !self.waiting.is_empty() {
-            let limit = self.settings.limits.connections;
-            self.members
-                .deal(&mut self.waiting, &mut self.round, limit, now);
-        }
-        if !self.waiting.is_empty() || self.stop_asked.is_some() {
-            self.offer_at = Some(now + OFFER_AGAIN);
-        }
-        self.flush_at = self.members.flush().then(|| now + FLUSH_AGAIN);
-        if self.inspect_at.is_none() && self.members.any_untaken() {
-            self.inspect_at = Some(now + INSPECT);
-        }
-    }
-
-    /// A worker is gone: what it never took goes to others, and its place is filled again.
-    fn bury(&mut self, id: WorkerId, exit: &Exit) -> Result<Option<Ended>> {
-        let Some(member) = self.members.remove(id) else {
-            return Ok(None);
-        };
-        let now = self.reactor.now();
-        let empty_until = self.supervisor.exited(id, exit.in_order(), now);
-        let actions = self.supervisor.reconcile(now);
-        let next = match (empty_until, actions.first()) {
-            (Some(at), _) if !self.supervisor.stopping() => {
-                format!("; forking another in {:?}", at - now)
-            }
-            (None, Some(Action::Fork { id, .. })) => format!("; forking worker {id}"),
-            _ => String::new(),
-        };
-        if exit.in_order() {
-            log::info!("{member} exited: {exit}{next}");
-        } else {
-            log::warn!("{member} died: {exit}{next}");
-        }
-        self.last_exit = exit.to_string();
-        member.log_figures();
-        let pid = member.carrier.pid().as_raw();
-        let untaken = member.into_untaken();
-        if !untaken.is_empty() {
-            log::info!(
-                "{} connections that worker {id} never took go to others",
-                untaken.len()
-            );
-        }
-        self.waiting.extend(untaken);
-        self.tell(&Event::Exit {
-            worker: id,
-            pid,
-            how: exit.to_string(),
-            in_order: exit.in_order(),
-        });
-        self.act(&actions)
-    }
-
-    /// While no worker lives clients are refused at once, rather than left waiting.
-    fn mind_the_listeners(&mut self) {
-        let stopping = self.supervisor.stopping() || self.stop_asked.is_some();
-        if self.members.is_empty() && !self.refusing && !stopping {
-            let waiting = self.waiting.len();
-            log::warn!("no worker is alive: clients are refused, {waiting} that wait included");
-            self.refusing = true;
-            self.waiting.clear();
-            // First out of the epoll set, where a listener that does not listen is an endless event.
-            self.gate.pause(self.reactor.registry(), None);
-            for listener in self.gate.listeners() {
-                if let Err(error) = listener.suspend() {
-                    log::error!("{} cannot be closed: {error}", listener.address());
-                }
-            }
-        }
-    }
-
-    /// Somebody lives again: clients wait rather than being refused.
-    fn stop_refusing(&mut self) {
-        for listener in self.gate.listeners() {
-            if let Err(error) = listen::resume(listener) {
-                log::error!("{} cannot be opened again: {error}", listener.address());
-                return;
-            }
-        }
-        self.refusing = false;
-        if self.policy == SchedulingPolicy::RoundRobin {
-            self.gate.resume(self.reactor.registry());
-        }
-    }
-
     fn tell(&mut self, event: &Event) {
-        if let Some(observer) = &mut self.observer {
-            observer(event);
+        // Taken out, since the application may ask for something meanwhile.
+        if let Some(mut observer) = self.observer.take() {
+            observer(&self.handle, event);
+            self.observer = Some(observer);
         }
-    }
-
-    /// Closes the listeners; what only looked like one, the file of a unix socket, goes as well.
-    fn close_listeners(&mut self) {
-        for listener in self.gate.listeners() {
-            if let Err(error) = listener.unlink() {
-                log::warn!("{} cannot be removed: {error}", listener.address());
-            }
-        }
-        self.gate.close();
     }
 
     /// The last act of a primary that stops: what must be undone outside of this process.
     fn clean_up(&mut self) {
-        self.close_listeners();
+        self.ports.close_all(self.reactor.registry());
+        self.handle.clear();
         // A signal more while it was stopping has been heeded.
         while let Ok(Some(_)) = self.signals.read() {}
         self.signals.restore_mask();
@@ -478,13 +270,7 @@ impl Primary {
     }
 }
 
-/// An address as users write it.
-fn url(address: &Address) -> String {
-    match address {
-        Address::Inet(address) => format!("http://{address}"),
-        Address::Unix(_) => address.to_string(),
-    }
-}
-
 /// The signals that a primary reads from a descriptor.
-const HEEDED: [i32; 4] = [SIGCHLD, SIGTERM, SIGINT, SIGQUIT];
+const HEEDED: [i32; 8] = [
+    SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGTTIN, SIGTTOU,
+];

@@ -17,6 +17,13 @@ pub enum SchedulingPolicy {
     /// Every worker accepts from the shared listener by itself (Node's `SCHED_NONE`): no work for
     /// the primary, and shares as the kernel wakes.
     Shared,
+    /// Every worker accepts from a listening socket of its own, between which the kernel spreads
+    /// connections by their addresses (`SO_REUSEPORT`). The primary makes and keeps the sockets:
+    /// what waits at a worker that dies or stands still goes to another. Unix sockets and
+    /// inherited ones are shared instead.
+    ReusePort,
+    /// The primary accepts and deals each connection to the worker that has the fewest open.
+    LeastConnections,
 }
 
 impl fmt::Display for SchedulingPolicy {
@@ -24,6 +31,8 @@ impl fmt::Display for SchedulingPolicy {
         f.write_str(match self {
             Self::RoundRobin => "rr",
             Self::Shared => "shared",
+            Self::ReusePort => "reuseport",
+            Self::LeastConnections => "least-connections",
         })
     }
 }
@@ -34,8 +43,23 @@ impl FromStr for SchedulingPolicy {
     fn from_str(word: &str) -> Result<Self, String> {
         match word {
             "rr" => Ok(Self::RoundRobin),
-            "shared" => Ok(Self::Shared),
-            _ => Err(format!("{word:?} is no policy (rr or shared)")),
+            // Node's word for it is `none`.
+            "shared" | "none" => Ok(Self::Shared),
+            "reuseport" => Ok(Self::ReusePort),
+            "least-connections" => Ok(Self::LeastConnections),
+            _ => Err(format!(
+                "{word:?} is no policy (rr, shared, reuseport or least-connections)"
+            )),
+        }
+    }
+}
+
+impl SchedulingPolicy {
+    /// Whether the primary accepts and deals.
+    pub(super) fn deals(self) -> bool {
+        match self {
+            Self::RoundRobin | Self::LeastConnections => true,
+            Self::Shared | Self::ReusePort => false,
         }
     }
 }
@@ -46,33 +70,52 @@ pub(super) struct Candidate {
     pub(super) id: WorkerId,
     /// How many connections it may be handed before it takes some.
     pub(super) room: usize,
+    /// Connections that are its own, taken or not.
+    pub(super) open: usize,
     /// Its loop stands still: only if there is nobody else.
     pub(super) still: bool,
 }
 
-/// The round: everybody in turn.
+/// The round: everybody in turn, or whoever has the fewest and is next in turn.
 #[derive(Debug, Default)]
-pub(super) struct RoundRobin {
+pub(super) struct Round {
     last: Option<WorkerId>,
 }
 
-impl RoundRobin {
-    /// The index of the next worker in turn that has room, among `candidates` in the order of
-    /// their ids. One that stands still is passed over while another has room.
-    pub(super) fn pick(&mut self, candidates: &[Candidate]) -> Option<usize> {
+impl Round {
+    /// The index of the worker that gets the next connection, among `candidates` in the order of
+    /// their ids: one that has room and that `fit` holds of. One that stands still is passed over
+    /// while another has room.
+    pub(super) fn pick(
+        &mut self,
+        candidates: &[Candidate],
+        policy: SchedulingPolicy,
+        fit: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let moving = |index: usize| !candidates[index].still && fit(index);
         let index = self
-            .next(candidates, |one| one.room > 0 && !one.still)
-            .or_else(|| self.next(candidates, |one| one.room > 0))?;
+            .next(candidates, policy, moving)
+            .or_else(|| self.next(candidates, policy, fit))?;
         self.last = Some(candidates[index].id);
         Some(index)
     }
 
-    fn next(&self, candidates: &[Candidate], fit: impl Fn(&Candidate) -> bool) -> Option<usize> {
+    fn next(
+        &self,
+        candidates: &[Candidate],
+        policy: SchedulingPolicy,
+        fit: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let start = candidates.partition_point(|one| Some(one.id) <= self.last);
         let count = candidates.len();
-        (0..count)
+        let mut round = (0..count)
             .map(|step| (start + step) % count)
-            .find(|&index| fit(&candidates[index]))
+            .filter(|&index| candidates[index].room > 0 && fit(index));
+        match policy {
+            // The first of equals, so that they have their turns.
+            SchedulingPolicy::LeastConnections => round.min_by_key(|&index| candidates[index].open),
+            _ => round.next(),
+        }
     }
 }
 
@@ -80,26 +123,31 @@ impl RoundRobin {
 mod tests {
     use super::*;
 
-    /// Candidates from a line such as "1:2 4:0 5:1s": id, room, s for still.
+    /// Workers in the words `ID:ROOM`, an `s` behind for one that stands still, `/OPEN` behind
+    /// that for what it has.
     fn candidates(line: &str) -> Vec<Candidate> {
         let one = |word: &str| {
-            let still = word.ends_with('s');
-            let (id, room) = word.trim_end_matches('s').split_once(':').unwrap();
+            let (id, rest) = word.split_once(':').unwrap();
+            let (room, open) = rest.split_once('/').unwrap_or((rest, "0"));
+            let still = room.ends_with('s');
             Candidate {
                 id: WorkerId(id.parse().unwrap()),
-                room: room.parse().unwrap(),
+                room: room.trim_end_matches('s').parse().unwrap(),
+                open: open.parse().unwrap(),
                 still,
             }
         };
         line.split_whitespace().map(one).collect()
     }
 
-    /// Deals `count` connections and says who got them.
-    fn deal(round: &mut RoundRobin, line: &str, count: usize) -> String {
+    /// Deals `count` connections and says who got them; number 9 never fits.
+    fn deal(round: &mut Round, policy: SchedulingPolicy, line: &str, count: usize) -> String {
         let mut candidates = candidates(line);
-        let pick = |_| match round.pick(&candidates) {
+        let nine = candidates.iter().position(|one| one.id == WorkerId(9));
+        let pick = |_| match round.pick(&candidates, policy, |index| Some(index) != nine) {
             Some(index) => {
                 candidates[index].room -= 1;
+                candidates[index].open += 1;
                 candidates[index].id.to_string()
             }
             None => "-".to_owned(),
@@ -115,20 +163,58 @@ mod tests {
             ("room runs out", "1:1 2:2 3:0", 4, "1 2 2 -"),
             ("still ones are passed over", "1:9 2:9s 3:9", 4, "1 3 1 3"),
             ("unless nobody else has room", "1:1 2:9s", 4, "1 2 2 2"),
+            ("who has more gets no less", "1:9/5 2:9/0", 4, "1 2 1 2"),
+            ("who does not fit gets none", "1:9 9:9", 2, "1 1"),
             ("nobody", "", 1, "-"),
         ];
         for (name, line, count, expected) in cases {
-            let dealt = deal(&mut RoundRobin::default(), line, count);
+            let policy = SchedulingPolicy::RoundRobin;
+            let dealt = deal(&mut Round::default(), policy, line, count);
+            assert_eq!(dealt, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_fewest_first() {
+        let cases = [
+            ("equals in turn", "1:9 2:9 3:9", 4, "1 2 3 1"),
+            (
+                "the emptiest until it is level",
+                "1:9/3 2:9/0 3:9/2",
+                5,
+                "2 2 3 2 3",
+            ),
+            ("room counts first", "1:9/3 2:1/0", 3, "2 1 1"),
+            ("still ones are passed over", "1:9/8 2:9s/0", 2, "1 1"),
+        ];
+        for (name, line, count, expected) in cases {
+            let policy = SchedulingPolicy::LeastConnections;
+            let dealt = deal(&mut Round::default(), policy, line, count);
             assert_eq!(dealt, expected, "{name}");
         }
     }
 
     #[test]
     fn the_round_goes_on_where_it_was_when_workers_change() {
-        let mut round = RoundRobin::default();
-        assert_eq!(deal(&mut round, "1:9 2:9 3:9", 2), "1 2");
-        assert_eq!(deal(&mut round, "1:9 3:9 4:9", 3), "3 4 1");
-        assert_eq!(deal(&mut round, "5:9 6:9", 1), "5");
-        assert_eq!(deal(&mut round, "5:9 6:9", 2), "6 5");
+        let policy = SchedulingPolicy::RoundRobin;
+        let mut round = Round::default();
+        assert_eq!(deal(&mut round, policy, "1:9 2:9 3:9", 2), "1 2");
+        assert_eq!(deal(&mut round, policy, "1:9 3:9 4:9", 3), "3 4 1");
+        assert_eq!(deal(&mut round, policy, "5:9 6:9", 1), "5");
+        assert_eq!(deal(&mut round, policy, "5:9 6:9", 2), "6 5");
+    }
+
+    #[test]
+    fn policies_have_names() {
+        for policy in [
+            SchedulingPolicy::RoundRobin,
+            SchedulingPolicy::Shared,
+            SchedulingPolicy::ReusePort,
+            SchedulingPolicy::LeastConnections,
+        ] {
+            assert_eq!(policy.to_string().parse(), Ok(policy));
+        }
+        assert_eq!("none".parse(), Ok(SchedulingPolicy::Shared));
+        assert!("RR".parse::<SchedulingPolicy>().is_err());
     }
 }

@@ -1,21 +1,135 @@
-//! The primary's half of the conversation: what it makes of what workers say.
+//! The primary's half of the conversation: what it hears of a worker and what it says to it.
 
-use super::{Event, Primary, SchedulingPolicy, url};
-use crate::ipc::{Message, Received};
+use super::handle::WorkerState;
+use super::hands::Arrival;
+use super::{Event, Primary};
+use crate::ipc::user::HIGH_WATER;
+use crate::ipc::{Ask, Message, Received};
+use crate::net::url;
 use crate::worker::WorkerId;
+use std::os::fd::{AsFd, OwnedFd};
 
 impl Primary {
     /// Hears one message of a worker.
     pub(super) fn hear(&mut self, id: WorkerId) {
+        self.hear_once(id);
+    }
+
+    /// Hears all that a worker has said that is gone.
+    pub(super) fn hear_out(&mut self, id: WorkerId) {
+        while self.hear_once(id) {}
+    }
+
+    /// Whether there was a message.
+    fn hear_once(&mut self, id: WorkerId) -> bool {
         let Some(member) = self.members.get_mut(id) else {
-            return;
+            return false;
         };
-        match member.receive() {
-            Ok(Received::Message(message, _)) => self.heard(id, &message),
+        if member.hung_up {
+            return false;
+        }
+        match member.receive(&mut self.buffer) {
+            Ok(Received::Message(message, with)) => {
+                self.heard(id, message, with);
+                return true;
+            }
             Ok(Received::Nothing) => {}
             Ok(Received::Closed) => {
                 member.hung_up(self.reactor.registry());
                 self.deaths = true;
+                self.disconnected(id);
+            }
+            Err(error) => {
+                log::error!("{member} cannot be understood: {error}");
+                self.kill(id);
+            }
+        }
+        false
+    }
+
+    /// It can no longer be spoken to.
+    pub(super) fn disconnected(&mut self, id: WorkerId) {
+        let new = |handle: &super::WorkerHandle| handle.set_disconnected();
+        if self.members.get(id).is_some_and(|one| new(&one.handle)) {
+            self.tell(&Event::Disconnect { worker: id });
+        }
+    }
+
+    fn heard(&mut self, id: WorkerId, message: Message, with: Vec<OwnedFd>) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        match message {
+            Message::Online => {
+                log::info!("{member} is online");
+                let pid = member.carrier.pid().as_raw();
+                member.handle.set_state(WorkerState::Online);
+                self.tell(&Event::Online { worker: id, pid });
+            }
+            Message::QueryServer { query, ask } => {
+                if self.refusing {
+                    // First, or a worker that accepts by itself would find it closed.
+                    self.stop_refusing();
+                }
+                self.offer(id, query, &ask);
+            }
+            Message::Listening { listener } => self.listening(id, listener),
+            Message::ListeningAlone { address } => {
+                let address = url(&address);
+                log::info!("{member} listens on {address} by itself");
+                self.tell(&Event::Listening {
+                    worker: id,
+                    address,
+                });
+            }
+            Message::Disconnect { .. } => {
+                log::info!("{member} is leaving");
+                member.handle.set_leaving();
+                // In a stop all are told, when what was accepted before has been dealt to them.
+                if self.stop_asked.is_none() && !self.supervisor.stopping() {
+                    member.leaving = true;
+                    self.supervisor.leaves(id, self.reactor.now());
+                }
+            }
+            Message::Worn => {
+                log::info!("{member} has answered as many requests as it should");
+                self.supervisor.worn(id);
+            }
+            Message::Newconn { listener, hand } => {
+                let arrivals = with.into_iter().zip(hand);
+                let arrivals = arrivals.map(|(socket, handed)| Arrival {
+                    socket,
+                    handed,
+                    listener,
+                });
+                self.waiting.extend(arrivals);
+            }
+            Message::Data(piece) => self.piece(id, &piece),
+            Message::Took(pieces) => {
+                member.outbox.took(pieces);
+                member.send_pieces();
+                self.report_queue(id);
+            }
+            Message::Server { .. } | Message::Refused { .. } | Message::Accept { .. } => {
+                log::warn!("{member} says what only a primary says: {message:?}");
+            }
+        }
+    }
+
+    /// A piece of the application's messages has come.
+    fn piece(&mut self, id: WorkerId, piece: &[u8]) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        match member.inbox.piece(piece) {
+            Ok(messages) => {
+                for message in messages {
+                    let worker = id;
+                    self.tell(&Event::Message { worker, message });
+                }
+                if let Some(member) = self.members.get_mut(id) {
+                    member.say(&Message::Took(1));
+                }
             }
             Err(error) => {
                 log::error!("{member} cannot be understood: {error}");
@@ -24,84 +138,105 @@ impl Primary {
         }
     }
 
-    fn heard(&mut self, id: WorkerId, message: &Message) {
-        let Some(member) = self.members.get_mut(id) else {
+    /// Says how much waits to be sent to a worker; and that there is room again, if there was not.
+    pub(super) fn report_queue(&mut self, id: WorkerId) {
+        let Some(member) = self.members.get(id) else {
             return;
         };
-        match message {
-            Message::Online => {
-                log::info!("{member} is online");
-                let pid = member.carrier.pid().as_raw();
-                self.tell(&Event::Online { worker: id, pid });
-            }
-            Message::QueryServer { listener } => {
-                if self.refusing {
-                    // First, or a worker that accepts by itself would find it closed.
-                    self.stop_refusing();
-                }
-                self.offer(id, *listener);
-            }
-            Message::Listening { listener } => self.listening(id, *listener),
-            Message::Disconnect => {
-                log::info!("{member} is leaving");
-                // In a stop all are told, when what was accepted before has been dealt to them.
-                if self.stop_asked.is_none() {
-                    member.disconnect();
-                }
-            }
-            Message::Server { .. } | Message::Newconn { .. } => {
-                log::warn!("{member} says what only a primary says: {message:?}");
-            }
+        let queued = member.outbox.queued();
+        let before = member.handle.set_queued(queued);
+        if before > HIGH_WATER / 2 && queued <= HIGH_WATER / 2 {
+            self.tell(&Event::Drain { worker: id });
         }
     }
 
-    fn offer(&mut self, id: WorkerId, listener: u32) {
-        let shared = self.policy == SchedulingPolicy::Shared;
-        let (Some(member), Some(found)) = (
-            self.members.get_mut(id),
-            self.gate.listeners().nth(listener as usize),
-        ) else {
-            return log::debug!("worker {id} comes too late for listener {listener}");
+    fn offer(&mut self, id: WorkerId, query: u32, ask: &Ask) {
+        if self.stop_asked.is_some() || self.supervisor.stopping() {
+            return log::debug!("worker {id} comes too late for {ask:?}");
+        }
+        let registry = self.reactor.registry();
+        let found = self.ports.find(registry, ask, id);
+        let Some(member) = self.members.get_mut(id) else {
+            return;
         };
-        if let Err(error) = member.offer(listener, found, shared) {
+        let number = match found {
+            Ok(number) => number,
+            Err(why) => {
+                log::warn!("{member} cannot listen on {ask:?}: {}", why.why);
+                return member.say(&Message::Refused { query, why });
+            }
+        };
+        let Some(address) = self.ports.get(number).map(|port| port.address.clone()) else {
+            return;
+        };
+        let socket = self
+            .ports
+            .socket(registry, number, member.place, self.policy);
+        let message = Message::Server {
+            query,
+            listener: number,
+            shared: socket.is_some(),
+            address,
+        };
+        let with = socket.map(AsFd::as_fd);
+        if let Err(error) = member.channel.send(&message, with.as_slice()) {
             log::error!("{member} gets no listener: {error}");
             self.kill(id);
         }
     }
 
+    /// Tells a worker what the policy is for it: which listeners it accepts from by itself.
+    pub(super) fn tell_policy(&mut self, id: WorkerId) {
+        let registry = self.reactor.registry();
+        let Some(member) = self.members.get_mut(id).filter(|one| !one.leaving) else {
+            return;
+        };
+        for listener in member.listens.clone() {
+            let socket = self
+                .ports
+                .socket(registry, listener, member.place, self.policy);
+            let shared = socket.is_some();
+            let with = socket.map(AsFd::as_fd);
+            member.say_with(&Message::Accept { listener, shared }, with.as_slice());
+        }
+    }
+
     fn listening(&mut self, id: WorkerId, listener: u32) {
-        let Some(member) = self.members.get_mut(id) else {
+        let (Some(member), Some(port)) = (self.members.get_mut(id), self.ports.get(listener))
+        else {
             return;
         };
-        let Some(found) = self.gate.listeners().nth(listener as usize) else {
-            return;
-        };
-        let address = url(found.address());
-        member.listening += 1;
-        let complete = member.listening == self.settings.listeners;
+        let address = url(&port.address);
+        member.listens.insert(listener);
         log::debug!("{member} is listening on {address}");
+        let of_settings = |number: &&u32| self.ports.is_configured(**number);
+        let heard = member.listens.iter().filter(of_settings).count();
+        let complete = heard == self.ports.configured() as usize && !member.ready;
+        member.handle.set_state(WorkerState::Listening);
         self.tell(&Event::Listening {
             worker: id,
             address,
         });
         if complete {
-            self.supervisor.listening(id);
-            let now = self.reactor.now();
-            if let Some(member) = self.members.get_mut(id) {
-                member.ready = true;
-                log::info!(
-                    "{member} is listening, {:?} after its fork",
-                    now - member.since
-                );
-            }
+            self.ready(id);
+        }
+    }
+
+    /// A worker listens on all that it should.
+    pub(super) fn ready(&mut self, id: WorkerId) {
+        self.supervisor.listening(id);
+        let now = self.reactor.now();
+        if let Some(member) = self.members.get_mut(id) {
+            member.ready = true;
+            member.beat = (member.slot.turns(), now);
+            log::info!(
+                "{member} is listening, {:?} after its fork",
+                now - member.since
+            );
         }
         if !self.announced && self.supervisor.all_listening() {
             self.announced = true;
-            let addresses = self
-                .gate
-                .listeners()
-                .map(|one| url(one.address()))
-                .collect();
+            let addresses = self.ports.addresses();
             self.tell(&Event::Ready { addresses });
         }
     }

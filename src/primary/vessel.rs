@@ -4,6 +4,7 @@
 //! same [`worker::run`].
 
 use crate::app::{App, panic_message};
+use crate::sys::cpu;
 use crate::sys::process::{self, Forked, Pid};
 use crate::sys::signal::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SignalFd};
 use crate::worker::{self, Seat};
@@ -74,6 +75,17 @@ pub(super) enum Exit {
 }
 
 impl Exit {
+    /// Its exit status and the signal that ended it, as far as it has them.
+    pub(super) fn numbers(&self) -> (Option<i32>, Option<i32>) {
+        match self {
+            Self::Process(process::Exit::Code(code)) => (Some(*code), None),
+            Self::Process(process::Exit::Signal { signal, .. }) => (None, Some(*signal)),
+            Self::Finished => (Some(0), None),
+            Self::Failed(why) if why.starts_with("panic") => (Some(PANICKED), None),
+            Self::Failed(_) => (Some(1), None),
+        }
+    }
+
     /// Whether it ended by itself and in good order.
     pub(super) fn in_order(&self) -> bool {
         matches!(self, Self::Process(process::Exit::Code(0)) | Self::Finished)
@@ -119,6 +131,17 @@ impl Mode {
 /// Runs a worker to its end, whatever that is.
 fn work(app: Arc<App>, seat: Seat) -> Exit {
     let id = seat.id;
+    if seat.settings.pinned {
+        match cpu::pin(seat.settings.place) {
+            Ok(cpu) => log::debug!("worker {id} keeps to CPU {cpu}"),
+            Err(error) => log::warn!("worker {id} keeps to no CPU: {error}"),
+        }
+    }
+    if let Some(nice) = seat.settings.nice
+        && let Err(error) = cpu::renice(nice)
+    {
+        log::warn!("worker {id} cannot have the nice value {nice}: {error}");
+    }
     match catch_unwind(AssertUnwindSafe(|| worker::run(app, seat))) {
         Ok(Ok(reason)) => {
             log::debug!("worker {id} ends: {reason:?}");
@@ -133,6 +156,15 @@ fn work(app: Arc<App>, seat: Seat) -> Exit {
 /// is who forked it.
 pub(super) fn work_and_exit(app: Arc<App>, mut seat: Seat, parent: Pid) -> ! {
     let id = seat.id;
+    let env = seat.settings.env.iter();
+    process::set_variables(env.map(|(name, value)| (name.as_str(), value.as_str())));
+    // Before what follows: becoming another user forgets whom to tell of the parent's death.
+    if let Some(identity) = &seat.settings.identity
+        && let Err(error) = identity.assume()
+    {
+        log::error!("worker {id} cannot become {identity}: {error}");
+        process::exit_now(1);
+    }
     match process::kill_after_parent_death(parent, seat.settings.drain_timeout) {
         Ok(true) => {}
         Ok(false) => process::exit_now(0),
@@ -165,6 +197,16 @@ impl Carrier {
             Self::Process(pid) => *pid,
             Self::Thread(_) => process::pid(),
         }
+    }
+
+    /// Whether it is a process, which signals reach.
+    pub(super) fn is_process(&self) -> bool {
+        matches!(self, Self::Process(_))
+    }
+
+    /// Whether it is this process.
+    pub(super) fn is(&self, pid: Pid) -> bool {
+        matches!(self, Self::Process(own) if *own == pid)
     }
 
     /// How the worker ended, if it has. To be asked once after that. `hung_up` is whether its end of

@@ -6,7 +6,7 @@
 
 use super::output::{self, Flushed, Output};
 use super::respond::Meta;
-use super::{Limit, Turn};
+use super::{Draining, HANDED_BYTES, Handed, Limit, Turn};
 use crate::app::{Job, Parts, Response};
 use crate::http::{self, ChunkedDecoder};
 use crate::net::Ready;
@@ -16,7 +16,7 @@ use crate::sys::listener::Peer;
 use crate::sys::socket;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 /// Requests of one connection in one turn: a client that pipelines without end must not starve
@@ -90,6 +90,8 @@ pub(super) enum Step {
     Wait { limit: Option<Limit>, restart: bool },
     /// Come back in the next turn: there is more to do.
     Again,
+    /// Nothing is under way, and another loop is to go on with it.
+    HandBack,
     /// It is over.
     Close,
 }
@@ -104,6 +106,8 @@ pub(super) struct Connection {
     pub(super) queued: bool,
     socket: OwnedFd,
     pub(super) peer: Peer,
+    /// The listener that it came in by.
+    pub(super) listener: u32,
     /// Somebody else may still hold a copy, so closing ours would not end the connection.
     handed: bool,
     /// There may be something to read.
@@ -129,31 +133,49 @@ impl AsRawFd for Connection {
     }
 }
 
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Connection {
-    pub(super) fn new(key: Key, socket: OwnedFd, peer: Peer, handed: bool) -> Self {
+    pub(super) fn new(key: Key, socket: OwnedFd, handed: Handed, copied: bool) -> Self {
         Self {
             key,
             registered: false,
             queued: false,
             socket,
-            peer,
-            handed,
+            peer: handed.peer,
+            listener: handed.listener,
+            handed: copied,
             readable: true,
             read_closed: false,
             ended: false,
-            served: false,
-            unparsed: false,
+            served: handed.served,
+            unparsed: !handed.bytes.is_empty(),
             ending: None,
             state: State::Head,
-            pending: Vec::new(),
+            pending: handed.bytes,
             output: None,
         }
+    }
+
+    /// What another loop needs to go on with it.
+    pub(super) fn into_handed(self) -> (OwnedFd, Handed) {
+        let handed = Handed {
+            peer: self.peer,
+            listener: self.listener,
+            served: self.served,
+            bytes: self.pending,
+        };
+        (self.socket, handed)
     }
 
     /// Notes readiness; true when there is something to do about it.
     pub(super) fn ready(&mut self, ready: Ready) -> bool {
         self.readable |= ready.readable || ready.gone;
-        self.read_closed |= ready.read_closed;
+        self.read_closed |= ready.read_closed || ready.gone;
         match self.state {
             // The answer comes by itself; but nobody is left to take it once the peer is gone.
             State::Handler(_) => {
@@ -163,7 +185,10 @@ impl Connection {
                 }
                 ready.gone || (ready.writable && self.output.is_some())
             }
-            _ => self.readable || (ready.writable && self.output.is_some()),
+            _ => {
+                let more = ready.writable || ready.read_closed || ready.gone;
+                self.readable || (more && self.output.is_some())
+            }
         }
     }
 
@@ -193,6 +218,9 @@ impl Connection {
             match output::flush(self.socket.as_fd(), &mut self.output, turn)? {
                 Flushed::All => {}
                 Flushed::More => return Ok(Step::Again),
+                // A client that listens has nothing to say: its end is the end.
+                Flushed::Starved if self.read_closed => return Ok(Step::Close),
+                Flushed::Starved => return Ok(wait(None, false)),
                 Flushed::Blocked => {
                     let restart = turn.counters.bytes_out > written_before;
                     return Ok(wait(Some(Limit::Write), restart));
@@ -334,10 +362,15 @@ impl Connection {
     fn rest(&self, turn: &Turn, progress: bool) -> Step {
         match &self.state {
             State::Body(_) => wait(Some(Limit::Body), progress),
+            _ if turn.draining == Draining::HandBack && self.pending.len() <= HANDED_BYTES => {
+                Step::HandBack
+            }
             _ if self.head_has_begun() => wait(Some(Limit::Head), progress),
-            _ if !self.served && turn.draining => wait(Some(Limit::Fresh), false),
+            _ if !self.served && turn.draining == Draining::Close => {
+                wait(Some(Limit::Fresh), false)
+            }
             _ if !self.served => wait(Some(Limit::Head), false),
-            _ if turn.draining => Step::Close,
+            _ if turn.draining == Draining::Close => Step::Close,
             _ => wait(Some(Limit::Idle), progress),
         }
     }

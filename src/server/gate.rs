@@ -3,7 +3,7 @@
 //! Owns when to accept and when to pause: at the limit of connections, and when descriptors have
 //! run out, where trying again at once would spin.
 
-use crate::net::{deregister, register_listener};
+use crate::net::{deregister, register_listener, register_once};
 use crate::sys::listener::{Listener, Peer};
 use crate::sys::socket;
 use std::io;
@@ -29,6 +29,46 @@ pub(crate) enum Accepted {
 struct Entry {
     listener: Listener,
     token: usize,
+    /// Whether this loop accepts from it at all.
+    open: bool,
+    /// Others accept from it; this loop wants to know when there is something.
+    watched: bool,
+    registered: Registered,
+}
+
+/// How the loop is told of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Registered {
+    No,
+    /// Of each.
+    Always,
+    /// Of the next one.
+    Once,
+}
+
+impl Entry {
+    /// Has the loop told of connections as it should be; in a `paused` gate, of none.
+    fn register(&mut self, registry: &mio::Registry, paused: bool) -> io::Result<()> {
+        let wanted = match (self.open, self.watched) {
+            _ if paused => Registered::No,
+            (true, _) => Registered::Always,
+            (false, true) => Registered::Once,
+            (false, false) => Registered::No,
+        };
+        let before = mem::replace(&mut self.registered, wanted);
+        if before == wanted {
+            return Ok(());
+        }
+        if before != Registered::No {
+            // Level-triggered: while registered, it would wake the loop without end.
+            deregister(registry, self)?;
+        }
+        match wanted {
+            Registered::No => Ok(()),
+            Registered::Always => register_listener(registry, self, self.token),
+            Registered::Once => register_once(registry, self, self.token, false),
+        }
+    }
 }
 
 impl AsFd for Entry {
@@ -47,32 +87,99 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// A gate that keeps listeners for others and accepts nothing by itself.
-    pub(crate) fn closed() -> Self {
-        Self {
-            paused: true,
-            ..Self::default()
-        }
-    }
-
     /// The listeners, in the order in which they were added.
     pub(crate) fn listeners(&self) -> impl ExactSizeIterator<Item = &Listener> {
         self.entries.iter().map(|entry| &entry.listener)
     }
 
-    /// Accepts from `listener` as well.
+    /// The listener with `token`.
+    pub(crate) fn listener(&self, token: usize) -> Option<&Listener> {
+        let found = self.entries.iter().find(|entry| entry.token == token);
+        found.map(|entry| &entry.listener)
+    }
+
+    /// Keeps `listener`, and accepts from it as well if it is `open`.
+    ///
+    /// # Errors
+    ///
+    /// As epoll_ctl(2).
     pub(crate) fn add(
         &mut self,
         registry: &mio::Registry,
         listener: Listener,
         token: usize,
+        open: bool,
     ) -> io::Result<()> {
-        let entry = Entry { listener, token };
-        if !self.paused {
-            register_listener(registry, &entry, token)?;
-        }
+        let mut entry = Entry {
+            listener,
+            token,
+            open,
+            watched: false,
+            registered: Registered::No,
+        };
+        entry.register(registry, self.paused)?;
         self.entries.push(entry);
         Ok(())
+    }
+
+    /// Accepts from the listener with `token`, or only keeps it.
+    pub(crate) fn set_open(&mut self, registry: &mio::Registry, token: usize, open: bool) {
+        let paused = self.paused;
+        let entry = self.entries.iter_mut().find(|entry| entry.token == token);
+        if let Some(entry) = entry
+            && mem::replace(&mut entry.open, open) != open
+            && let Err(error) = entry.register(registry, paused)
+        {
+            log::error!("a listener cannot be waited for: {error}");
+        }
+    }
+
+    /// Whether this loop accepts from the listener with `token`.
+    pub(crate) fn is_open(&self, token: usize) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| entry.token == token && entry.open)
+    }
+
+    /// Has the loop told, by `token`, when a connection comes to a listener that others accept
+    /// from: once, and again after the next call.
+    pub(crate) fn watch(&mut self, registry: &mio::Registry, token: usize) {
+        let paused = self.paused;
+        let entry = self.entries.iter_mut().find(|entry| entry.token == token);
+        let Some(entry) = entry else {
+            return;
+        };
+        let watched = match entry.registered {
+            Registered::Once => register_once(registry, entry, token, true),
+            Registered::Always | Registered::No => {
+                entry.watched = true;
+                entry.register(registry, paused)
+            }
+        };
+        if let Err(error) = watched {
+            log::error!("a listener cannot be watched: {error}");
+        }
+    }
+
+    /// The contrary of [`Gate::watch`].
+    pub(crate) fn unwatch(&mut self, registry: &mio::Registry, token: usize) {
+        let paused = self.paused;
+        let entry = self.entries.iter_mut().find(|entry| entry.token == token);
+        if let Some(entry) = entry
+            && mem::take(&mut entry.watched)
+            && let Err(error) = entry.register(registry, paused)
+        {
+            log::error!("a listener cannot be forgotten: {error}");
+        }
+    }
+
+    /// Gives a listener up: it closes when the answer is dropped, unless others have it as well.
+    pub(crate) fn remove(&mut self, registry: &mio::Registry, token: usize) -> Option<Listener> {
+        let at = self.entries.iter().position(|entry| entry.token == token)?;
+        let mut entry = self.entries.remove(at);
+        if let Err(error) = entry.register(registry, true) {
+            log::error!("a listener cannot be forgotten: {error}");
+        }
+        Some(entry.listener)
     }
 
     /// Accepts one connection from the listener with `token`.
@@ -85,7 +192,7 @@ impl Gate {
         let Some(entry) = self.entries.iter().find(|entry| entry.token == token) else {
             return Accepted::Nothing;
         };
-        if self.paused {
+        if self.paused || !entry.open {
             return Accepted::Nothing;
         }
         match entry.listener.accept() {
@@ -99,17 +206,24 @@ impl Gate {
         }
     }
 
-    /// One of the connections that wait in the kernel's queues, with the token of its listener:
-    /// for what came before the listeners close.
+    /// One of the connections that wait in the kernel's queues of the open listeners, with the
+    /// token of its listener: for what came before the listeners close.
     pub(crate) fn take_waiting(&mut self) -> Option<(OwnedFd, Peer, usize)> {
-        self.entries.iter().find_map(|entry| {
+        let mut open = self.entries.iter().filter(|entry| entry.open);
+        open.find_map(|entry| {
             let (socket, peer) = entry.listener.accept().ok()?;
             Some((socket, peer, entry.token))
         })
     }
 
     /// Closes the listeners; other processes may hold them open.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, registry: &mio::Registry) {
+        for entry in &mut self.entries {
+            // Where another process has a copy, closing would not take it out.
+            if let Err(error) = entry.register(registry, true) {
+                log::debug!("a listener cannot be forgotten: {error}");
+            }
+        }
         self.entries.clear();
         self.until = None;
     }
@@ -134,11 +248,9 @@ impl Gate {
     /// Accepts again.
     pub(crate) fn resume(&mut self, registry: &mio::Registry) {
         self.until = None;
-        if !mem::replace(&mut self.paused, false) {
-            return;
-        }
-        for entry in &self.entries {
-            if let Err(error) = register_listener(registry, entry, entry.token) {
+        self.paused = false;
+        for entry in &mut self.entries {
+            if let Err(error) = entry.register(registry, false) {
                 log::error!("a listener cannot be waited for: {error}");
             }
         }
@@ -146,14 +258,10 @@ impl Gate {
 
     /// Accepts nothing until [`Gate::resume`], or until `until` if that comes first.
     pub(crate) fn pause(&mut self, registry: &mio::Registry, until: Option<Instant>) {
-        if mem::replace(&mut self.paused, true) {
-            self.until = until;
-            return;
-        }
+        self.paused = true;
         self.until = until;
-        for entry in &self.entries {
-            // Level-triggered: while registered, it would wake the loop without end.
-            if let Err(error) = deregister(registry, entry) {
+        for entry in &mut self.entries {
+            if let Err(error) = entry.register(registry, true) {
                 log::error!("a listener cannot be paused: {error}");
             }
         }

@@ -4,15 +4,17 @@
 //! something is ready: a worker, or the primary for its own pages. `conn` is one connection from
 //! its first byte to its last, `requests` its way from bytes to answers, `respond` a response as
 //! bytes, `output` what could not be written at once, `gate` the listeners that a loop accepts
-//! from by itself. May use `app`, `net`,
-//! `http` and `pool`; knows of no workers.
+//! from by itself, `drain` what becomes of connections when their loop ends. May use `app`, `net`,
+//! `http`, `board` and `pool`; knows of no workers.
 //!
 //! The cost of a keep-alive request is one read and one write; see the speed rules in the crate's
 //! documentation.
 
 mod conn;
 mod date;
+mod drain;
 pub(crate) mod gate;
+mod limits;
 mod output;
 mod requests;
 mod respond;
@@ -20,15 +22,22 @@ mod respond;
 mod tests;
 
 use crate::app::{App, Response};
-use crate::http::{HeadLimits, MAX_FIELDS};
+use crate::board::Slot;
+use crate::http::HeadLimits;
+pub(crate) use crate::ipc::HANDED_BYTES;
 use crate::metrics::Counters;
+pub(crate) use crate::net::MAX_BACKLOG;
+use crate::net::token::LISTENERS;
 use crate::net::token::{FIRST, Key};
 use crate::net::{Ready, Timers, Waker, register};
-use crate::pool::Pool;
+use crate::pool::{OnStart, Pool};
 use crate::sys::listener::{Listener, Peer};
 use conn::{Connection, Step};
 use date::Date;
 use gate::{Accepted, Gate};
+pub(crate) use limits::LONGEST;
+use limits::Limit;
+pub use limits::Limits;
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -41,125 +50,31 @@ use std::time::{Duration, Instant};
 /// What one read takes at most; the loop has one such buffer for all connections.
 const INPUT_BYTES: usize = 64 * 1024;
 
-/// Connections that the kernel keeps until they are accepted; capped by `net.core.somaxconn`.
-pub(crate) const MAX_BACKLOG: i32 = 4096;
-
 /// How often it is worth a line in the log that there is no room.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// How long an idle loop may keep a lingering close, and a new connection without a request once
-/// draining.
-const LINGER: Duration = Duration::from_secs(5);
-const DRAIN_FRESH: Duration = Duration::from_secs(1);
-
-/// Limits on what a client may send, and how slowly.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a request's head: more is 431, or 414 when the request line alone is longer.
-    pub head: usize,
-    /// Fields in a head: more is 431.
-    pub fields: usize,
-    /// Bytes of a body: more is 413.
-    pub body: u64,
-    /// From a connection's first moment, or a later request's first byte, to the end of its head.
-    pub header_timeout: Duration,
-    /// The longest pause in a body.
-    pub body_timeout: Duration,
-    /// How long a connection may wait between two requests.
-    pub idle_timeout: Duration,
-    /// The longest pause of a client that does not take its answer.
-    pub write_timeout: Duration,
-    /// Connections of one worker; beyond it takes no new one until one ends.
-    pub connections: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head: 16 * 1024,
-            fields: 100,
-            body: 1024 * 1024,
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(30),
-            connections: 10_000,
-        }
-    }
-}
-
-impl Limits {
-    /// The smallest head that makes sense: room for a request line and a Host.
-    pub const SMALLEST_HEAD: usize = 256;
-
-    /// Whether anything could be served within these limits.
-    ///
-    /// # Errors
-    ///
-    /// Names the first one that makes no sense.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let times = [
-            ("header_timeout", self.header_timeout),
-            ("body_timeout", self.body_timeout),
-            ("idle_timeout", self.idle_timeout),
-            ("write_timeout", self.write_timeout),
-        ];
-        if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
-            return Err(format!("{name} is 0, so nothing could happen in time"));
-        }
-        if let Some((name, _)) = times.iter().find(|(_, time)| *time > LONGEST) {
-            return Err(format!("{name} is longer than any clock goes"));
-        }
-        if self.head < Self::SMALLEST_HEAD {
-            let least = Self::SMALLEST_HEAD;
-            return Err(format!("a head of {} bytes: at least {least}", self.head));
-        }
-        if !(1..=MAX_FIELDS).contains(&self.fields) {
-            return Err(format!("{} fields: from 1 to {MAX_FIELDS}", self.fields));
-        }
-        match self.connections {
-            0 => Err("0 connections: at least one".to_owned()),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A century: as good as never, and no clock overflows.
-pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// The kinds of time limit, as indices into the timers.
+/// What becomes of connections that wait for their next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Limit {
-    Head,
-    Body,
-    Idle,
-    Write,
-    Linger,
-    Fresh,
+enum Draining {
+    /// They wait on.
+    No,
+    /// They are closed, and every answer is its connection's last.
+    Close,
+    /// Another loop goes on with them.
+    HandBack,
 }
 
-impl Limit {
-    fn durations(limits: &Limits) -> [Duration; 6] {
-        [
-            limits.header_timeout,
-            limits.body_timeout,
-            limits.idle_timeout,
-            limits.write_timeout,
-            LINGER,
-            DRAIN_FRESH,
-        ]
-    }
-
-    fn of(kind: u8) -> Self {
-        match kind {
-            0 => Self::Head,
-            1 => Self::Body,
-            2 => Self::Idle,
-            3 => Self::Write,
-            4 => Self::Linger,
-            _ => Self::Fresh,
-        }
-    }
+/// What a loop knows of a connection that comes from, or goes to, another one.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    /// Who is at the other end.
+    pub(crate) peer: Peer,
+    /// The listener that it came in by.
+    pub(crate) listener: u32,
+    /// It is between two requests, not before its first.
+    pub(crate) served: bool,
+    /// What was read and not consumed.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What all connections of a loop share during one turn of it.
@@ -169,6 +84,7 @@ struct Turn {
     limits: Limits,
     head_limits: HeadLimits,
     worker: u32,
+    slot: Option<Slot>,
     pool: Option<Pool<Response>>,
     /// Answers that wait for their time.
     delayed: BinaryHeap<Reverse<(Instant, Key)>>,
@@ -182,7 +98,7 @@ struct Turn {
     counters: Counters,
     /// Answers that handlers on the loop gave in this turn.
     answered: u64,
-    draining: bool,
+    draining: Draining,
 }
 
 /// The connections of one loop.
@@ -195,18 +111,21 @@ pub(crate) struct Server {
     /// Connections that have more to do than one turn allows.
     again: Vec<Key>,
     gate: Gate,
+    /// Connections for others to go on with.
+    given_back: Vec<(OwnedFd, Handed)>,
     /// Until when it need not be said again that there is no room.
     silent_until: Option<Instant>,
 }
 
 impl Server {
     /// A server for `app`. Responses of CPU-heavy handlers come from `pool` where there is one;
-    /// `worker` is the number that requests carry.
+    /// `worker` is the number that requests carry; what it is doing is noted in `slot`.
     pub(crate) fn new(
         app: Arc<App>,
         limits: Limits,
         worker: u32,
         pool: Option<(usize, Waker)>,
+        slot: Option<Slot>,
     ) -> Self {
         let now = Instant::now();
         let pool = pool.map(|(size, waker)| Pool::new(&format!("pool {worker}"), size, waker));
@@ -220,6 +139,7 @@ impl Server {
                 },
                 limits,
                 worker,
+                slot,
                 pool,
                 delayed: BinaryHeap::new(),
                 stale_delays: 0,
@@ -230,18 +150,27 @@ impl Server {
                 spare: None,
                 counters: Counters::default(),
                 answered: 0,
-                draining: false,
+                draining: Draining::No,
             },
             connections: Slab::new(),
             generation: 0,
             again: Vec::new(),
             gate: Gate::default(),
+            given_back: Vec::new(),
             silent_until: None,
         }
     }
 
-    /// Accepts from `listener`, which other loops may accept from as well. Its events come with
-    /// `token`.
+    /// Has each thread of the pool do `on_start` first.
+    pub(crate) fn on_pool_thread(&mut self, on_start: OnStart) {
+        if let Some(pool) = &mut self.turn.pool {
+            pool.on_start(on_start);
+        }
+    }
+
+    /// Accepts from `listener`, which other loops may accept from as well, in place of the one
+    /// that had its `token` before. Its events come with that token, and its connections know it
+    /// by the number that `token` is above [`LISTENERS`].
     ///
     /// # Errors
     ///
@@ -252,7 +181,16 @@ impl Server {
         listener: Listener,
         token: usize,
     ) -> io::Result<()> {
-        self.gate.add(registry, listener, token)
+        self.unlisten(registry, token);
+        if self.turn.draining != Draining::No {
+            return Ok(());
+        }
+        self.gate.add(registry, listener, token, true)
+    }
+
+    /// Accepts no longer from the listener with `token`.
+    pub(crate) fn unlisten(&mut self, registry: &mio::Registry, token: usize) {
+        drop(self.gate.remove(registry, token));
     }
 
     /// A turn of the loop begins at `now`.
@@ -281,8 +219,8 @@ impl Server {
     }
 
     /// Takes a connection that somebody else accepted and may still hold a copy of.
-    pub(crate) fn adopt(&mut self, registry: &mio::Registry, socket: OwnedFd, peer: Peer) {
-        self.open(registry, socket, peer, true);
+    pub(crate) fn adopt(&mut self, registry: &mio::Registry, socket: OwnedFd, handed: Handed) {
+        self.open(registry, socket, handed, true);
     }
 
     /// Accepts a bounded burst.
@@ -294,7 +232,7 @@ impl Server {
                 return;
             }
             match self.gate.accept(registry, token, self.turn.now) {
-                Accepted::Connection(socket, peer) => self.open(registry, socket, peer, false),
+                Accepted::Connection(socket, peer) => self.accepted(registry, socket, peer, token),
                 Accepted::Nothing => break,
             }
         }
@@ -309,7 +247,17 @@ impl Server {
         }
     }
 
-    fn open(&mut self, registry: &mio::Registry, socket: OwnedFd, peer: Peer, handed: bool) {
+    fn accepted(&mut self, registry: &mio::Registry, socket: OwnedFd, peer: Peer, token: usize) {
+        let handed = Handed {
+            peer,
+            listener: token.saturating_sub(LISTENERS) as u32,
+            served: false,
+            bytes: Vec::new(),
+        };
+        self.open(registry, socket, handed, false);
+    }
+
+    fn open(&mut self, registry: &mio::Registry, socket: OwnedFd, handed: Handed, copied: bool) {
         self.turn.counters.connections += 1;
         self.turn.counters.open += 1;
         // Zero is never used: tokens with it belong to the loop.
@@ -319,7 +267,7 @@ impl Server {
             index: entry.key() as u32,
             generation: self.generation,
         };
-        entry.insert(Connection::new(key, socket, peer, handed));
+        entry.insert(Connection::new(key, socket, handed, copied));
         // The request is often there already: answered before the socket ever meets epoll.
         self.drive(registry, key);
     }
@@ -330,7 +278,7 @@ impl Server {
             return;
         };
         let mut step = connection.drive(&mut self.turn);
-        if step != Step::Close && !connection.registered {
+        if matches!(step, Step::Wait { .. } | Step::Again) && !connection.registered {
             match register(registry, connection, key.token()) {
                 Ok(()) => connection.registered = true,
                 Err(error) => {
@@ -341,6 +289,7 @@ impl Server {
         }
         match step {
             Step::Close => self.close(registry, key),
+            Step::HandBack => self.give_back(registry, key),
             Step::Again => {
                 connection.queued = true;
                 self.timers.disarm(key.index);
@@ -357,11 +306,15 @@ impl Server {
         }
     }
 
-    fn close(&mut self, registry: &mio::Registry, key: Key) {
+    fn remove(&mut self, key: Key) -> Connection {
         self.timers.disarm(key.index);
-        let connection = self.connections.remove(key.index as usize);
-        connection.close(&mut self.turn);
         self.turn.counters.open -= 1;
+        self.connections.remove(key.index as usize)
+    }
+
+    fn close(&mut self, registry: &mio::Registry, key: Key) {
+        let connection = self.remove(key);
+        connection.close(&mut self.turn);
         self.forget_stale_delays();
         if self.gate.paused() && self.connections.len() < self.turn.limits.connections {
             self.gate.resume(registry);
@@ -434,6 +387,20 @@ impl Server {
         }
     }
 
+    /// Answers the request that a handler sent elsewhere with this ticket; see
+    /// [`Elsewhere`](crate::app::Elsewhere). Nothing happens when its client is gone.
+    pub(crate) fn answer(&mut self, registry: &mio::Registry, ticket: u64, response: Response) {
+        self.resume(registry, Key::from_token(ticket as usize), response);
+    }
+
+    /// There is more in the [`Feed`](crate::app::Feed) that was the answer to that ticket.
+    pub(crate) fn fed(&mut self, registry: &mio::Registry, ticket: u64) {
+        let key = Key::from_token(ticket as usize);
+        if self.holds(key) {
+            self.drive(registry, key);
+        }
+    }
+
     /// When [`Server::proceed`] must be called next, if nothing becomes ready before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         if !self.again.is_empty() {
@@ -469,32 +436,8 @@ impl Server {
         self.turn.pool.as_ref().map_or(0, Pool::waiting)
     }
 
-    /// Takes nothing new: closes the listeners (after what waits in their queues) and the idle
-    /// connections; every answer from now on is its connection's last.
-    pub(crate) fn drain(&mut self, registry: &mio::Registry) {
-        if self.turn.draining {
-            return;
-        }
-        self.turn.draining = true;
-        // Bounded: more than a queue's length has come after the drain began.
-        for _ in 0..MAX_BACKLOG {
-            match self.gate.take_waiting() {
-                Some((socket, peer, _)) => self.open(registry, socket, peer, false),
-                None => break,
-            }
-        }
-        self.gate.close();
-        let all: Vec<Key> = self.connections.iter().map(|(_, c)| c.key).collect();
-        for key in all {
-            let connection = &mut self.connections[key.index as usize];
-            // A request may have come since the last look; then it is answered.
-            connection.look_again();
-            self.drive(registry, key);
-        }
-    }
-
-    /// Whether no connection is left.
+    /// Whether no connection is left, neither here nor put aside.
     pub(crate) fn is_empty(&self) -> bool {
-        self.connections.is_empty()
+        self.connections.is_empty() && self.given_back.is_empty()
     }
 }

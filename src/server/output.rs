@@ -5,7 +5,7 @@
 
 use super::Turn;
 use super::respond::Framing;
-use crate::app::{Trailers, panic_message, trailer_section};
+use crate::app::{Feed, Trailers, panic_message, trailer_section};
 use crate::http;
 use crate::sys::socket;
 use std::any::Any;
@@ -44,8 +44,42 @@ impl Piece {
     }
 }
 
+/// Where the pieces of a stream come from.
+enum Source {
+    Pieces(Box<dyn Iterator<Item = Vec<u8>> + Send>),
+    Feed(Feed),
+}
+
+/// What a source says when it is asked.
+enum Next {
+    Piece(Vec<u8>),
+    NothingYet,
+    End,
+}
+
+impl Source {
+    fn next(&mut self) -> Next {
+        match self {
+            Self::Pieces(pieces) => pieces.next().map_or(Next::End, Next::Piece),
+            Self::Feed(feed) => match feed.take() {
+                Some(piece) => Next::Piece(piece),
+                None if feed.is_closed() => Next::End,
+                None => Next::NothingYet,
+            },
+        }
+    }
+}
+
+/// How asking a stream for more ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pulled {
+    More,
+    NothingYet,
+    Ended,
+}
+
 struct Stream {
-    pieces: Box<dyn Iterator<Item = Vec<u8>> + Send>,
+    pieces: Source,
     chunked: bool,
     trailers: Option<Trailers>,
 }
@@ -79,6 +113,8 @@ pub(super) enum Flushed {
     More,
     /// The peer does not take more now.
     Blocked,
+    /// The stream goes on, but has nothing to say now.
+    Starved,
 }
 
 /// Adds a body behind the head that is in the loop's buffer.
@@ -98,16 +134,19 @@ pub(super) fn body(
         Body::Bytes(bytes) if bytes.len() <= COPIED => out.extend_from_slice(&bytes),
         Body::Static(bytes) => queue(output).push_back(Piece::Static(bytes)),
         Body::Bytes(bytes) => queue(output).push_back(Piece::Owned(bytes)),
-        Body::Stream(pieces) => {
-            let output = output.get_or_insert_default();
-            output.until_close = framing == Framing::UntilClose;
-            output.stream = Some(Stream {
-                pieces,
-                chunked: framing == Framing::Chunked,
-                trailers: None,
-            });
-        }
+        Body::Stream(pieces) => stream(output, Source::Pieces(pieces), framing),
+        Body::Feed(feed) => stream(output, Source::Feed(feed), framing),
     }
+}
+
+fn stream(output: &mut Option<Box<Output>>, pieces: Source, framing: Framing) {
+    let output = output.get_or_insert_default();
+    output.until_close = framing == Framing::UntilClose;
+    output.stream = Some(Stream {
+        pieces,
+        chunked: framing == Framing::Chunked,
+        trailers: None,
+    });
 }
 
 fn queue(output: &mut Option<Box<Output>>) -> &mut VecDeque<Piece> {
@@ -140,10 +179,12 @@ pub(super) fn flush(
             Written::Enough => return Ok(Flushed::More),
             Written::All if waiting.stream.is_none() => *output = None,
             Written::All => {
-                let ended = waiting.pull(&mut turn.out)?;
+                let pulled = waiting.pull(&mut turn.out)?;
                 written = waiting.write(socket, turn, &mut share)?;
-                if written == Written::All && !ended {
-                    return Ok(Flushed::More);
+                match (written, pulled) {
+                    (Written::All, Pulled::More) => return Ok(Flushed::More),
+                    (Written::All, Pulled::NothingYet) => return Ok(Flushed::Starved),
+                    _ => {}
                 }
             }
         }
@@ -254,15 +295,15 @@ impl Output {
         }
     }
 
-    /// Asks the stream for one write's worth; true when it has ended.
-    fn pull(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+    /// Asks the stream for one write's worth.
+    fn pull(&mut self, out: &mut Vec<u8>) -> io::Result<Pulled> {
         let Some(stream) = &mut self.stream else {
-            return Ok(true);
+            return Ok(Pulled::Ended);
         };
         for _ in 0..STREAM_PIECES {
             let next = catch_unwind(AssertUnwindSafe(|| stream.pieces.next()));
             match next {
-                Ok(Some(piece)) if piece.len() > COPIED => {
+                Ok(Next::Piece(piece)) if piece.len() > COPIED => {
                     if stream.chunked {
                         http::chunk_start(out, piece.len());
                         self.queue.push_back(Piece::Owned(piece));
@@ -271,11 +312,12 @@ impl Output {
                         self.queue.push_back(Piece::Owned(piece));
                     }
                     // The queue is behind the buffer: nothing more may go into the buffer.
-                    return Ok(false);
+                    return Ok(Pulled::More);
                 }
-                Ok(Some(piece)) if stream.chunked => http::chunk(out, &piece),
-                Ok(Some(piece)) => out.extend_from_slice(&piece),
-                Ok(None) => {
+                Ok(Next::NothingYet) => return Ok(Pulled::NothingYet),
+                Ok(Next::Piece(piece)) if stream.chunked => http::chunk(out, &piece),
+                Ok(Next::Piece(piece)) => out.extend_from_slice(&piece),
+                Ok(Next::End) => {
                     match stream.trailers.take() {
                         _ if !stream.chunked => {}
                         None => http::last_chunk(out),
@@ -288,7 +330,7 @@ impl Output {
                         }
                     }
                     self.stream = None;
-                    return Ok(true);
+                    return Ok(Pulled::Ended);
                 }
                 Err(panic) => return Err(cut_short(&*panic)),
             }
@@ -296,7 +338,7 @@ impl Output {
                 break;
             }
         }
-        Ok(false)
+        Ok(Pulled::More)
     }
 }
 

@@ -4,10 +4,10 @@
 //! that order: none is begun while an older one is unsent or still being made. Leaves reading,
 //! writing and ending to `conn`.
 
-use super::Turn;
 use super::conn::{Connection, Ending, Incoming, Rest, State, Waiting};
 use super::output;
 use super::respond::{self, Meta};
+use super::{Draining, Turn};
 use crate::app::{Failure, Job, Parts, Reply, Request, Response};
 use crate::http::{self, ChunkedDecoder, Framing, Parsed};
 use crate::pool::Ticket;
@@ -115,7 +115,7 @@ impl Connection {
     fn handle(&mut self, turn: &mut Turn, mut parts: Box<Parts>, meta: Meta) {
         parts.set_peer(self.peer);
         parts.worker = turn.worker;
-        let job = match turn.app.call(Request::new(parts)) {
+        let job = match turn.app.call(Request::new(parts), turn.slot.as_ref()) {
             Reply::Now(response) => {
                 turn.answered += 1;
                 return self.respond(turn, response, meta);
@@ -125,6 +125,10 @@ impl Connection {
                 let at = turn.now + delay;
                 turn.delayed.push(Reverse((at, self.key)));
                 return self.wait_for_handler(turn, meta, Some(job.0), None);
+            }
+            Reply::Elsewhere(ask) => {
+                self.wait_for_handler(turn, meta, None, None);
+                return ask.ask(self.key.token() as u64);
             }
         };
         let Some(pool) = &mut turn.pool else {
@@ -191,7 +195,7 @@ impl Connection {
         debug_assert!(self.output.is_none(), "older answers go first");
         turn.counters.answered(response.status());
         self.served = true;
-        let ours = !response.wants_close() && !turn.draining;
+        let ours = !response.wants_close() && turn.draining != Draining::Close;
         let keep = meta.keep_alive && ours;
         let (framing, keep) = respond::head(&mut turn.out, &response, meta, keep, &turn.date);
         let (body, trailers) = response.into_body();

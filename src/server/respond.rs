@@ -81,7 +81,7 @@ pub(super) fn head(
         Body::Empty => Some(0),
         Body::Static(bytes) => Some(bytes.len()),
         Body::Bytes(bytes) => Some(bytes.len()),
-        Body::Stream(_) => None,
+        Body::Stream(_) | Body::Feed(_) => None,
     };
     let mut keep = keep;
     let framing = match length {

@@ -22,15 +22,44 @@ pub(crate) fn add_reader(epoll: RawFd, fd: BorrowedFd<'_>, token: u64) -> io::Re
     add(epoll, fd, token, libc::EPOLLIN)
 }
 
+/// Adds a descriptor with `EPOLLIN | EPOLLONESHOT`: told of once, and again only after
+/// [`rearm`].
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn add_once(epoll: RawFd, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    add(epoll, fd, token, libc::EPOLLIN | libc::EPOLLONESHOT)
+}
+
+/// Has the set tell once more of a descriptor that was added by [`add_once`].
+///
+/// # Errors
+///
+/// As epoll_ctl(2).
+pub(crate) fn rearm(epoll: RawFd, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    let events = libc::EPOLLIN | libc::EPOLLONESHOT;
+    control(epoll, libc::EPOLL_CTL_MOD, fd, token, events)
+}
+
 fn add(epoll: RawFd, fd: BorrowedFd<'_>, token: u64, events: i32) -> io::Result<()> {
+    control(epoll, libc::EPOLL_CTL_ADD, fd, token, events)
+}
+
+fn control(
+    epoll: RawFd,
+    operation: i32,
+    fd: BorrowedFd<'_>,
+    token: u64,
+    events: i32,
+) -> io::Result<()> {
     let mut event = libc::epoll_event {
         events: events as u32,
         u64: token,
     };
     // SAFETY: `event` is a valid epoll_event for the length of the call, which copies it; a wrong
     // descriptor is an error, not undefined behaviour.
-    let result =
-        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
+    let result = unsafe { libc::epoll_ctl(epoll, operation, fd.as_raw_fd(), &raw mut event) };
     if result == 0 {
         Ok(())
     } else {

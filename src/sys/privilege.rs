@@ -3,7 +3,7 @@
 //! Which user that is, and when to change, is left to whoever calls.
 
 use std::ffi::CString;
-use std::io;
+use std::{fmt, io};
 
 use nix::errno::Errno;
 use nix::unistd::{
@@ -20,6 +20,15 @@ pub(crate) struct Identity {
     pub(crate) gid: u32,
     /// The user's name, if it has one: its further groups are found by it.
     pub(crate) name: Option<String>,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "user {name} and group {}", self.gid),
+            None => write!(f, "user {} and group {}", self.uid, self.gid),
+        }
+    }
 }
 
 /// Finds a user and a group, each by its name or else by its number. A user without a group means

@@ -280,6 +280,20 @@ pub(super) fn clear_variables(names: &[&str]) {
     }
 }
 
+/// Sets variables in this process's environment: for a child right after [`fork`]. False, and
+/// nothing is set, in a process with several threads, where one could be reading the environment.
+pub(crate) fn set_variables<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> bool {
+    if !settled_thread_count().is_ok_and(|count| count == 1) {
+        return false;
+    }
+    for (name, value) in pairs {
+        // SAFETY: set_var is unsafe for the sake of other threads, and there is none: only this
+        // thread could have started one since it counted.
+        unsafe { env::set_var(name, value) };
+    }
+    true
+}
+
 /// Seconds from the parent's death to this process's, for [`on_parent_death`].
 static GRACE_SECONDS: AtomicU32 = AtomicU32::new(1);
 

@@ -146,10 +146,17 @@ fn a_worker_told_to_go_finishes_and_is_replaced() {
             }
             let answer = client.receive().unwrap();
             assert_eq!(answer.text(), "waited 500 ms\n");
-            assert!(answer.closes() && client.ends());
-            let successor = server.successor(worker, "exited: code 0");
-            let name = successor.name(Mode::Processes);
-            Client::of_worker(address, &name);
+            // Its connection goes on, at somebody else.
+            assert!(!answer.closes());
+            wait_until("somebody else has the connection", || {
+                client.get("/").unwrap().text().trim_end() != who
+            });
+            // Its successor did not wait for its end.
+            let gone = format!("worker {} (pid {}) exited: code 0", worker.id, worker.pid);
+            server.log.wait(0, &gone);
+            let workers = server.wait_for_workers(2);
+            let successor = workers.into_iter().find(|one| one.id == 3).unwrap();
+            Client::of_worker(address, &successor.name(Mode::Processes));
             server.stop();
         }
     }

@@ -47,7 +47,7 @@ fn nonsense_on_the_command_line() {
         (&["serve", "nonsense"], "nonsense"),
         (&["--mode", "fibers"], "processes or threads"),
         (&["--mode"], "--mode"),
-        (&["--schedule", "fair"], "rr or shared"),
+        (&["--schedule", "fair"], "least-connections"),
         (&["--workers", "0"], "--workers"),
         (&["--workers", "-1"], "-1"),
         (&["--workers", "1025"], "1025"),

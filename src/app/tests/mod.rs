@@ -19,7 +19,7 @@ fn parts(method: &str, target: &str) -> Box<Parts> {
 
 fn reply(app: App, method: &str, target: &str) -> Reply {
     assert_eq!(app.check(), Ok(()));
-    Arc::new(app).call(Request::new(parts(method, target)))
+    Arc::new(app).call(Request::new(parts(method, target)), None)
 }
 
 /// The answer, wherever it is made.
@@ -27,6 +27,7 @@ fn finish(reply: Reply) -> Response {
     match reply {
         Reply::Now(response) => response,
         Reply::Pooled(job) | Reply::After(_, job) => job.0.run(),
+        Reply::Elsewhere(_) => panic!("no handler of an application answers elsewhere"),
     }
 }
 
@@ -40,6 +41,7 @@ fn text(response: Response) -> String {
         Body::Static(bytes) => bytes.to_vec(),
         Body::Bytes(bytes) => bytes,
         Body::Stream(pieces) => pieces.flatten().collect(),
+        Body::Feed(feed) => std::iter::from_fn(|| feed.take()).flatten().collect(),
     };
     String::from_utf8(bytes).unwrap()
 }

@@ -151,7 +151,7 @@ fn nothing_of_a_request_is_left_in_the_next_one() {
             first.body.extend(b"secret");
             first.trailers.push(("Secret".into(), b"secret".to_vec()));
             first.set_peer(Peer::Inet("192.0.2.1:80".parse().unwrap()));
-            finish(app.call(Request::new(first)));
+            finish(app.call(Request::new(first), None));
             let second = parts("GET", if big { "/users/me" } else { "/" });
             assert_eq!(&raw const *second as usize, address);
             assert_eq!(second.body.capacity(), 0);

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 fn drain(rig: &mut Rig) {
     rig.begin();
-    rig.server.drain(rig.reactor.registry());
+    rig.server.drain(rig.reactor.registry(), false);
     rig.server.end();
 }
 
@@ -32,7 +32,7 @@ fn draining_answers_a_request_that_has_come_meanwhile() {
     let mut client = rig.connect();
     rig.ask(&mut client, get("/n/1"));
     assert_eq!(client.write(get("/n/2").as_bytes()), get("/n/2").len());
-    rig.server.drain(rig.reactor.registry());
+    rig.server.drain(rig.reactor.registry(), false);
     let answer = rig.answer(&mut client);
     assert_eq!((answer.text(), answer.closes()), ("2", true));
     client.finish();
@@ -114,7 +114,7 @@ fn draining_takes_what_waits_at_the_listener_and_then_refuses() {
         assert!(Instant::now() < end);
     }
     assert!(rig.server.is_empty());
-    rig.server.drain(rig.reactor.registry());
+    rig.server.drain(rig.reactor.registry(), false);
     assert_eq!(rig.counters().open, 1);
     assert!(TcpStream::connect(address).is_err());
     let answer = rig.ask(&mut client, get("/n/1"));

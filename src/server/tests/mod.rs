@@ -13,7 +13,7 @@ mod limits;
 mod output;
 mod regressions;
 
-use super::{Limits, Server};
+use super::{Handed, Limits, Server};
 use crate::app::App;
 use crate::metrics::Counters;
 use crate::net::token::{FIRST, Key};
@@ -125,7 +125,7 @@ impl Rig {
         let reactor = Reactor::new().unwrap();
         let pool = (threads > 0).then(|| (threads, reactor.waker(WAKER).unwrap()));
         Self {
-            server: Server::new(Arc::new(app), limits, 7, pool),
+            server: Server::new(Arc::new(app), limits, 7, pool, None),
             reactor,
             clients: 0,
             seen: Vec::new(),
@@ -190,7 +190,13 @@ impl Rig {
 
     fn adopt(&mut self, socket: OwnedFd, peer: Peer) {
         self.begin();
-        self.server.adopt(self.reactor.registry(), socket, peer);
+        let handed = Handed {
+            peer,
+            listener: 0,
+            served: false,
+            bytes: Vec::new(),
+        };
+        self.server.adopt(self.reactor.registry(), socket, handed);
         self.server.end();
     }
 

@@ -2,8 +2,7 @@
 //!
 //! Owns the grammar of `--listen`; parsing opens nothing, binding does.
 
-use super::error::Error;
-use crate::sys::listener::Listener;
+use crate::sys::listener::{Address, Listener};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -11,7 +10,8 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-const BACKLOG: i32 = crate::server::MAX_BACKLOG;
+/// Connections that the kernel keeps until they are accepted; capped by `net.core.somaxconn`.
+pub(crate) const MAX_BACKLOG: i32 = 4096;
 
 /// An address to listen on.
 ///
@@ -103,28 +103,29 @@ impl Listen {
     ///
     /// # Errors
     ///
-    /// [`Error::Bind`], which names the address.
-    pub(super) fn bind(&self) -> Result<Listener, Error> {
-        let listener = match self {
-            Self::Unix(path) => Listener::unix(path, BACKLOG),
+    /// As socket(2), bind(2) and listen(2), and what resolving the name says.
+    pub(crate) fn bind(&self) -> io::Result<Listener> {
+        match self {
+            Self::Unix(path) => Listener::unix(path, MAX_BACKLOG),
             Self::Fd(fd) => Listener::inherited(*fd),
             Self::Any(port) => any(*port),
             Self::Host(host, port) => resolved(host, *port),
-        };
-        listener.map_err(|source| Error::Bind {
-            address: self.to_string(),
-            source,
-        })
+        }
+    }
+
+    /// Whether the kernel chooses the port, so that asking twice gives two listeners.
+    pub(crate) fn is_any_port(&self) -> bool {
+        matches!(self, Self::Host(_, 0) | Self::Any(0))
     }
 }
 
 /// `::` for both families; as in Node, `0.0.0.0` where there is no IPv6.
 fn any(port: u16) -> io::Result<Listener> {
     let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-    match Listener::tcp(v6, BACKLOG, true) {
+    match Listener::tcp(v6, MAX_BACKLOG, true) {
         Err(error) if no_ipv6(&error) => {
             let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-            Listener::tcp(v4, BACKLOG, false)
+            Listener::tcp(v4, MAX_BACKLOG, false)
         }
         result => result,
     }
@@ -141,7 +142,7 @@ fn no_ipv6(error: &io::Error) -> bool {
 fn resolved(host: &str, port: u16) -> io::Result<Listener> {
     let mut last = None;
     for address in (host, port).to_socket_addrs()? {
-        match Listener::tcp(address, BACKLOG, false) {
+        match Listener::tcp(address, MAX_BACKLOG, false) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = last.or(Some(error)),
         }
@@ -149,9 +150,17 @@ fn resolved(host: &str, port: u16) -> io::Result<Listener> {
     Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
 }
 
+/// An address as users write it.
+pub(crate) fn url(address: &Address) -> String {
+    match address {
+        Address::Inet(address) => format!("http://{address}"),
+        Address::Unix(_) => address.to_string(),
+    }
+}
+
 /// Lets a listener take connections again after [`Listener::suspend`].
-pub(super) fn resume(listener: &Listener) -> io::Result<()> {
-    listener.resume(BACKLOG)
+pub(crate) fn resume(listener: &Listener) -> io::Result<()> {
+    listener.resume(MAX_BACKLOG)
 }
 
 #[cfg(test)]
@@ -182,12 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_named() {
+    fn an_address_in_use_is_refused() {
         let taken = Listen::Host("127.0.0.1".into(), 0).bind().unwrap();
         let again: Listen = taken.address().to_string().parse().unwrap();
         let error = again.bind().unwrap_err();
-        assert_eq!(error.exit_code(), 4);
-        let text = error.to_string();
-        assert!(text.contains(&taken.address().to_string()), "{text}");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

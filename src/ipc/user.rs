@@ -1,0 +1,429 @@
+//! What users say to each other: messages of any size, as a stream of pieces.
+//!
+//! A message goes out as its length in four bytes and its own, one after another; the stream is
+//! cut into pieces that fit a datagram, so a large message is many pieces and a piece is many
+//! small messages. A window keeps the pieces under way few: the channel stays free for
+//! connections, and a receiver that does not keep up is noticed by the sender, not by the kernel.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+
+/// The largest message, in bytes: 64 MiB.
+pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// What may wait to be sent to one receiver, beyond which a message is refused.
+pub(crate) const MAX_QUEUED: usize = 2 * MAX_MESSAGE;
+
+/// More than this waiting is worth pausing for: Node's number.
+pub(crate) const HIGH_WATER: usize = 128 * 1024;
+
+/// Bytes of the stream in one datagram.
+pub(crate) const PIECE: usize = 16 * 1024;
+
+/// Pieces that may be under way.
+const WINDOW: u32 = 4;
+
+const LENGTH: usize = size_of::<u32>();
+
+/// Messages up to this size are copied behind their length.
+const COPIED: usize = 1024;
+
+/// A message between the primary and a worker: bytes, whatever they mean.
+///
+/// # Examples
+///
+/// ```
+/// use mcluster::Message;
+///
+/// let message = Message::from("hello");
+/// assert_eq!(message.text(), Some("hello"));
+/// assert_eq!(Message::from(vec![1, 2, 3]).bytes(), [1, 2, 3]);
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Message(Vec<u8>);
+
+impl Message {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, without a copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// The text, if it is UTF-8.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
+    /// `value` as JSON.
+    ///
+    /// # Errors
+    ///
+    /// When the value has no form in JSON, such as a map whose keys are no strings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mcluster::Message;
+    ///
+    /// let message = Message::json(&("visits", 3)).unwrap();
+    /// assert_eq!(message.text(), Some(r#"["visits",3]"#));
+    /// let (what, count): (String, u32) = message.parse().unwrap();
+    /// assert_eq!((what.as_str(), count), ("visits", 3));
+    /// ```
+    #[cfg(feature = "json")]
+    pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> io::Result<Self> {
+        Ok(Self(serde_json::to_vec(value)?))
+    }
+
+    /// The value that the JSON stands for.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` when it is no JSON or another type's.
+    #[cfg(feature = "json")]
+    pub fn parse<'a, T: serde::Deserialize<'a>>(&'a self) -> io::Result<T> {
+        serde_json::from_slice(&self.0)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.text() {
+            Some(text) if text.len() <= 80 => write!(f, "Message({text:?})"),
+            _ => write!(f, "Message({} bytes)", self.0.len()),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<&[u8]> for Message {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self(text.into_bytes())
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+/// Why a message was not sent; it comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// It is larger than [`MAX_MESSAGE`].
+    TooLarge(Message),
+    /// The receiver has not taken more than twice [`MAX_MESSAGE`] of earlier ones.
+    Full(Message),
+    /// There is nobody at the other end.
+    Gone(Message),
+}
+
+impl SendError {
+    /// The message that was not sent.
+    pub fn into_message(self) -> Message {
+        match self {
+            Self::TooLarge(message) | Self::Full(message) | Self::Gone(message) => message,
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(message) => {
+                let bytes = message.0.len();
+                write!(f, "a message of {bytes} bytes: at most {MAX_MESSAGE}")
+            }
+            Self::Full(_) => f.write_str("the receiver does not keep up with its messages"),
+            Self::Gone(_) => f.write_str("the receiver is gone"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// Messages that wait to be sent to one receiver.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// The stream: each message's length and its bytes, apart where a copy would cost.
+    stream: VecDeque<Vec<u8>>,
+    /// Bytes of the first part that are out.
+    sent: usize,
+    /// Bytes of the stream that are not out.
+    queued: usize,
+    /// Pieces that the receiver has not taken.
+    under_way: u32,
+}
+
+impl Outbox {
+    /// One that goes on where another was; see [`Outbox::parts`].
+    pub(crate) fn resumed(stream: Vec<u8>, under_way: u32) -> Self {
+        let queued = stream.len();
+        Self {
+            stream: (!stream.is_empty()).then_some(stream).into_iter().collect(),
+            sent: 0,
+            queued,
+            under_way,
+        }
+    }
+
+    /// Takes a message. False when more than [`HIGH_WATER`] waits: worth a pause.
+    ///
+    /// # Errors
+    ///
+    /// Gives back a message that is too large, or one too many.
+    pub(crate) fn push(&mut self, message: Message) -> Result<bool, SendError> {
+        if message.0.len() > MAX_MESSAGE {
+            return Err(SendError::TooLarge(message));
+        }
+        if self.queued > MAX_QUEUED {
+            return Err(SendError::Full(message));
+        }
+        self.queued += LENGTH + message.0.len();
+        let mut head = (message.0.len() as u32).to_le_bytes().to_vec();
+        if message.0.len() <= COPIED {
+            head.extend_from_slice(&message.0);
+            self.stream.push_back(head);
+        } else {
+            self.stream.extend([head, message.0]);
+        }
+        Ok(self.queued <= HIGH_WATER)
+    }
+
+    /// The next piece of the stream, if one may be under way.
+    pub(crate) fn next_piece(&mut self) -> Option<Vec<u8>> {
+        if !self.has_piece() {
+            return None;
+        }
+        let mut piece = Vec::with_capacity(self.queued.min(PIECE));
+        while let Some(part) = self.stream.front() {
+            let rest = &part[self.sent..];
+            let count = rest.len().min(PIECE - piece.len());
+            piece.extend_from_slice(&rest[..count]);
+            if count < rest.len() {
+                self.sent += count;
+                break;
+            }
+            self.sent = 0;
+            self.stream.pop_front();
+        }
+        self.queued -= piece.len();
+        self.under_way += 1;
+        Some(piece)
+    }
+
+    /// The receiver has consumed `pieces`.
+    pub(crate) fn took(&mut self, pieces: u32) {
+        self.under_way = self.under_way.saturating_sub(pieces);
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Whether everything is out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stream.is_empty()
+    }
+
+    /// Whether a piece could be sent now.
+    pub(crate) fn has_piece(&self) -> bool {
+        self.under_way < WINDOW && !self.stream.is_empty()
+    }
+
+    /// For who goes on in this one's place: the rest of the stream, and how many pieces are under
+    /// way.
+    pub(crate) fn parts(&self) -> (Vec<u8>, u32) {
+        let mut rest: Vec<u8> = self.stream.iter().flatten().copied().collect();
+        rest.drain(..self.sent);
+        (rest, self.under_way)
+    }
+}
+
+/// Messages that are arriving.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    /// The beginning of a message, its length included.
+    partial: Vec<u8>,
+}
+
+impl Inbox {
+    /// One that goes on where another was.
+    pub(crate) fn resumed(partial: Vec<u8>) -> Self {
+        Self { partial }
+    }
+
+    /// What has come of a message that is not complete.
+    pub(crate) fn partial(&self) -> &[u8] {
+        &self.partial
+    }
+
+    /// Takes the next piece of the stream; the messages that are complete with it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` for a message that is larger than any may be.
+    pub(crate) fn piece(&mut self, mut bytes: &[u8]) -> io::Result<Vec<Message>> {
+        let mut complete = Vec::new();
+        loop {
+            if self.partial.len() < LENGTH {
+                let missing = LENGTH - self.partial.len();
+                let (head, rest) = bytes.split_at(missing.min(bytes.len()));
+                self.partial.extend_from_slice(head);
+                bytes = rest;
+            }
+            let Some(length) = self.partial.first_chunk::<LENGTH>() else {
+                return Ok(complete);
+            };
+            let length = u32::from_le_bytes(*length) as usize;
+            if length > MAX_MESSAGE {
+                let what = format!("a message of {length} bytes: at most {MAX_MESSAGE}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            // Grows with what arrives, not with what is announced.
+            let missing = LENGTH + length - self.partial.len();
+            let (body, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.partial.extend_from_slice(body);
+            bytes = rest;
+            if body.len() < missing {
+                return Ok(complete);
+            }
+            let mut message = std::mem::take(&mut self.partial);
+            message.drain(..LENGTH);
+            complete.push(Message(message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends `sizes` across and gives what arrived, with the number of pieces.
+    fn across(sizes: &[usize]) -> (Vec<usize>, u32) {
+        let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
+        let message = |size: &usize| Message(vec![(*size % 251) as u8; *size]);
+        for size in sizes {
+            outbox.push(message(size)).unwrap();
+        }
+        let (mut arrived, mut pieces) = (Vec::new(), 0);
+        while let Some(piece) = outbox.next_piece() {
+            assert!(piece.len() <= PIECE);
+            pieces += 1;
+            outbox.took(1);
+            for message in inbox.piece(&piece).unwrap() {
+                let size = message.0.len();
+                assert!(message.0.iter().all(|&byte| byte == (size % 251) as u8));
+                arrived.push(size);
+            }
+        }
+        assert!(outbox.is_empty() && outbox.queued() == 0 && inbox.partial().is_empty());
+        (arrived, pieces)
+    }
+
+    #[test]
+    fn messages_of_all_sizes_arrive_in_order() {
+        let cases: [&[usize]; 6] = [
+            &[0],
+            &[0, 0, 1, 2, 3],
+            &[PIECE - LENGTH, 1],
+            &[PIECE - 1, PIECE, PIECE + 1, 0, 5],
+            &[PIECE - LENGTH - 2, 7, PIECE * 3],
+            &[10 * 1024 * 1024, 1],
+        ];
+        for sizes in cases {
+            assert_eq!(across(sizes).0, sizes);
+        }
+        // Around every border of a piece.
+        for first in PIECE - 2 * LENGTH..PIECE + 2 {
+            assert_eq!(across(&[first, 3, 0]).0, [first, 3, 0]);
+        }
+    }
+
+    #[test]
+    fn small_messages_share_a_piece() {
+        let (arrived, pieces) = across(&[12; 10_000]);
+        assert_eq!(arrived.len(), 10_000);
+        assert_eq!(pieces, 10_000 * 16 / PIECE as u32 + 1);
+    }
+
+    #[test]
+    fn every_cut_of_the_stream_is_the_same_stream() {
+        let mut outbox = Outbox::default();
+        for text in ["", "a", "some more"] {
+            outbox.push(Message::from(text)).unwrap();
+        }
+        let stream = outbox.next_piece().unwrap();
+        for cut in 0..=stream.len() {
+            let mut inbox = Inbox::default();
+            let mut arrived = inbox.piece(&stream[..cut]).unwrap();
+            let mut resumed = Inbox::resumed(inbox.partial().to_vec());
+            arrived.extend(resumed.piece(&stream[cut..]).unwrap());
+            let texts: Vec<_> = arrived.iter().map(|one| one.text().unwrap()).collect();
+            assert_eq!(texts, ["", "a", "some more"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_window_holds_until_pieces_are_taken() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(Message(vec![0; 10])), Ok(true));
+        assert_eq!(outbox.push(Message(vec![0; PIECE * 10])), Ok(false));
+        let sent = std::iter::from_fn(|| outbox.next_piece()).count();
+        assert_eq!(sent, WINDOW as usize);
+        assert!(!outbox.has_piece());
+        outbox.took(2);
+        let sent = std::iter::from_fn(|| outbox.next_piece()).count();
+        assert_eq!(sent, 2);
+        let left = outbox.queued();
+        let (rest, under_way) = outbox.parts();
+        assert_eq!((rest.len(), under_way), (left, WINDOW));
+        let mut resumed = Outbox::resumed(rest, under_way);
+        assert!(!resumed.has_piece());
+        resumed.took(WINDOW);
+        assert_eq!(resumed.next_piece(), {
+            outbox.took(WINDOW);
+            outbox.next_piece()
+        });
+    }
+
+    #[test]
+    fn what_is_too_much_comes_back() {
+        let mut outbox = Outbox::default();
+        let large = Message(vec![0; MAX_MESSAGE + 1]);
+        let back = outbox.push(large.clone()).unwrap_err();
+        assert_eq!(back, SendError::TooLarge(large));
+        for _ in 0..2 {
+            outbox.push(Message(vec![0; MAX_MESSAGE])).unwrap();
+        }
+        let back = outbox.push(Message::from("late")).unwrap_err();
+        assert_eq!(back, SendError::Full(Message::from("late")));
+        assert!(back.to_string().contains("keep up"));
+    }
+
+    #[test]
+    fn an_absurd_length_is_an_error() {
+        let mut inbox = Inbox::default();
+        assert!(inbox.piece(&u32::MAX.to_le_bytes()).is_err());
+    }
+}

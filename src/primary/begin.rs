@@ -1,0 +1,265 @@
+//! From settings to a primary: checks them, binds, and makes everything that the loop needs.
+
+use super::event::Settings;
+use super::life::Past;
+use super::members::Members;
+use super::ports::Ports;
+use super::scheduler::Round;
+use super::supervisor::{Patience, Supervisor};
+use super::{
+    Cluster, ClusterHandle, Error, HEEDED, Mode, Primary, Result, Rules, Workers, watch, wishes,
+};
+use crate::app::Response;
+use crate::board::{Board, MAX_WORKERS};
+use crate::ipc::BUFFER_BYTES;
+use crate::net::{Listen, Reactor, register};
+use crate::server::{LONGEST, Limits};
+use crate::sys::listener::{Listener, activation_fds, clear_activation_env};
+use crate::sys::privilege::{self, Identity};
+use crate::sys::signal::{SignalFd, heed_children, ignore_broken_pipe};
+use crate::sys::{cpu, proc, process};
+use crate::worker;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Descriptors that a worker needs for other things than connections.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// The address listened on when none is given.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:3000";
+
+impl Cluster {
+    pub(super) fn into_primary(mut self) -> Result<Primary> {
+        self.check()?;
+        self.app.check().map_err(Error::Settings)?;
+        let identity = self.identity()?;
+        let cpus = cpu::available();
+        let (workers, why) = match self.managed {
+            true => self.workers.resolve(&cpus),
+            false => (0, "the application forks them".to_owned()),
+        };
+        // First of all that opens anything: inherited descriptors must not be mistaken for ours.
+        let listeners = self.bind()?;
+        let board = Board::new().map_err(Error::io("making the scoreboard"))?;
+        self.add_health_path(&board);
+        self.app.check().map_err(Error::Settings)?;
+        ignore_broken_pipe();
+        heed_children();
+        let pool = self
+            .pool
+            .unwrap_or_else(|| (cpus.count / workers.max(1)).max(1));
+        log::info!(
+            "mcluster {}: {workers} workers ({why}) as {}, schedule {}, pool {pool}",
+            env!("CARGO_PKG_VERSION"),
+            self.mode,
+            self.schedule,
+        );
+        let reactor = Reactor::new().map_err(Error::io("making an epoll set"))?;
+        let mut ports = Ports::new();
+        for listener in listeners {
+            ports
+                .add(reactor.registry(), listener)
+                .map_err(Error::io("waiting for a listener"))?;
+        }
+        // Threads share their process with the primary, so all of it becomes somebody else.
+        if let (Mode::Threads, Some(identity)) = (self.mode, &identity) {
+            identity
+                .assume()
+                .map_err(Error::io("becoming another user"))?;
+        }
+        let signals = SignalFd::new(&HEEDED).map_err(Error::io("reading signals"))?;
+        register(reactor.registry(), &signals, super::SIGNALS)
+            .map_err(Error::io("waiting for signals"))?;
+        log::info!("primary {} is running", process::pid());
+        let patience = Patience {
+            drain: self.drain_timeout,
+            start: self.start_timeout,
+        };
+        let mut supervisor = Supervisor::new(workers, patience);
+        if !self.managed {
+            supervisor.set_unmanaged();
+        }
+        let handle = ClusterHandle::default();
+        let settings = Settings {
+            mode: self.mode,
+            workers,
+            schedule: self.schedule,
+            addresses: ports.addresses(),
+            pool,
+            drain_timeout: self.drain_timeout,
+        };
+        handle.begin(supervisor.ids(), settings);
+        let settings = worker::Settings {
+            limits: self.limits_within_reach(workers),
+            pool,
+            listeners: ports.configured(),
+            drain_timeout: self.drain_timeout,
+            heartbeat: self.worker_timeout.map(watch::heartbeat),
+            max_requests: None,
+            env: self.env,
+            identity: identity.filter(|_| self.mode == Mode::Processes),
+            place: 0,
+            pinned: self.pinned,
+            nice: self.nice,
+        };
+        Ok(Primary {
+            app: Arc::new(self.app),
+            rules: Rules {
+                mode: self.mode,
+                settings,
+                on_worker: self.on_worker,
+                worker_timeout: self.worker_timeout,
+                max_requests: self.max_requests,
+                max_memory: self.max_memory,
+                drain_delay: self.drain_delay,
+            },
+            policy: self.schedule,
+            observer: self.observer,
+            handle,
+            reactor,
+            signals,
+            ports,
+            board,
+            members: Members::default(),
+            supervisor,
+            round: Round::default(),
+            wishes: wishes::State::default(),
+            watch: watch::State::default(),
+            buffer: vec![0; BUFFER_BYTES],
+            waiting: VecDeque::new(),
+            stop_at: None,
+            stop_asked: None,
+            offer_at: None,
+            inspect_at: None,
+            flush_at: None,
+            refusing: false,
+            deaths: false,
+            announced: false,
+            last_exit: String::new(),
+            own_generation: 0,
+            slots: BTreeSet::new(),
+            past: Past::default(),
+            memory_kills: proc::memory_kills(),
+        })
+    }
+
+    /// Whether the settings make sense, as far as can be told before anything is opened.
+    fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::Settings(what));
+        if let Workers::Count(count) = self.workers
+            && !(1..=MAX_WORKERS).contains(&count)
+        {
+            return wrong(format!(
+                "{count} workers: from 1 to {MAX_WORKERS} are possible"
+            ));
+        }
+        self.limits.check().map_err(Error::Settings)?;
+        let times = [
+            ("drain_timeout", self.drain_timeout),
+            ("drain_delay", self.drain_delay),
+            ("start_timeout", self.start_timeout),
+            ("worker_timeout", self.worker_timeout.unwrap_or_default()),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| *time > LONGEST) {
+            return wrong(format!("{name} is longer than any clock goes"));
+        }
+        if self.start_timeout.is_zero() || self.worker_timeout.is_some_and(|time| time.is_zero()) {
+            return wrong("a time limit of 0 would end every worker".to_owned());
+        }
+        if self.max_requests.is_some_and(|(most, _)| most == 0) {
+            return wrong("max_requests is 0, so no worker could answer anything".to_owned());
+        }
+        if self.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
+            return wrong("a nice value is from -20 to 19".to_owned());
+        }
+        if self.mode == Mode::Threads && self.max_memory.is_some() {
+            return wrong("max_memory: threads share the memory of one process".to_owned());
+        }
+        if self.mode == Mode::Threads && !self.env.is_empty() {
+            return wrong("env: threads share the environment of one process".to_owned());
+        }
+        let senseless = |name: &str| name.is_empty() || name.contains(['=', '\0']);
+        if let Some((name, _)) = self
+            .env
+            .iter()
+            .find(|(name, value)| senseless(name) || value.contains('\0'))
+        {
+            return wrong(format!("env: {name:?} is no name of a variable"));
+        }
+        if self.silent && !self.listen.is_empty() {
+            return wrong("listen and listen_by_workers exclude each other".to_owned());
+        }
+        Ok(())
+    }
+
+    fn identity(&self) -> Result<Option<Identity>> {
+        let identity = privilege::identity(self.user.as_deref(), self.group.as_deref())
+            .map_err(|error| Error::Settings(error.to_string()))?;
+        if let Some(identity) = &identity
+            && !privilege::may_change()
+        {
+            let what = format!("workers cannot become {identity}: only root may change users");
+            return Err(Error::Settings(what));
+        }
+        Ok(identity)
+    }
+
+    fn add_health_path(&mut self, board: &Arc<Board>) {
+        let Some(path) = self.health_path.take() else {
+            return;
+        };
+        let board = Arc::clone(board);
+        let app = std::mem::take(&mut self.app);
+        self.app = app.get(&path, move |_| match board.is_draining() {
+            false => Response::text("ok\n"),
+            true => Response::text("draining\n").with_status(503),
+        });
+    }
+
+    fn bind(&self) -> Result<Vec<Listener>> {
+        let inherited = activation_fds();
+        let asked: Vec<Listen> = if self.silent {
+            Vec::new()
+        } else if !self.listen.is_empty() {
+            let parsed = self.listen.iter().map(|address| address.parse());
+            parsed
+                .collect::<std::result::Result<_, _>>()
+                .map_err(Error::Settings)?
+        } else if !inherited.is_empty() {
+            clear_activation_env();
+            inherited.into_iter().map(Listen::Fd).collect()
+        } else {
+            vec![DEFAULT_ADDRESS.parse().map_err(Error::Settings)?]
+        };
+        let bind = |listen: &Listen| {
+            listen.bind().map_err(|source| Error::Bind {
+                address: listen.to_string(),
+                source,
+            })
+        };
+        asked.iter().map(bind).collect()
+    }
+
+    /// The limits, with no more connections than there can be descriptors: running out of them
+    /// would cost connections that had been accepted.
+    fn limits_within_reach(&self, workers: usize) -> Limits {
+        let mut limits = self.limits.clone();
+        match process::raise_descriptor_limit() {
+            Ok(descriptors) => {
+                let sharing = match self.mode {
+                    Mode::Processes => 1,
+                    Mode::Threads => workers.max(1) as u64,
+                };
+                let reach = (descriptors / sharing)
+                    .saturating_sub(SPARE_DESCRIPTORS)
+                    .max(1);
+                if (limits.connections as u64) > reach {
+                    log::info!("at most {reach} connections a worker, by the limit of descriptors");
+                    limits.connections = reach as usize;
+                }
+            }
+            Err(error) => log::warn!("the limit of descriptors is unknown: {error}"),
+        }
+        limits
+    }
+}

@@ -1,0 +1,203 @@
+//! Connections: accepting them, dealing them out, taking them back.
+
+use super::hands::Arrival;
+use super::{Primary, SchedulingPolicy};
+use crate::ipc::{FLUSH_AGAIN, Handed};
+use crate::server::MAX_BACKLOG;
+use crate::server::gate::Accepted;
+use std::time::Duration;
+
+/// How long connections wait for a worker with room before they are offered again.
+const OFFER_AGAIN: Duration = Duration::from_millis(5);
+
+/// How often the primary looks after connections that were handed over and not taken.
+const INSPECT: Duration = Duration::from_millis(100);
+
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 256;
+
+impl Primary {
+    /// Accepts as many connections as the workers have room for.
+    pub(super) fn accept(&mut self, token: usize) {
+        let Some(listener) = self.ports.number_of(token) else {
+            return;
+        };
+        if self.note_arrival(token) {
+            return;
+        }
+        let room = self.members.room(self.rules.settings.limits.connections);
+        let room = room.saturating_sub(self.waiting.len());
+        if room == 0 {
+            self.pause();
+            return;
+        }
+        let now = self.reactor.now();
+        for _ in 0..room.min(ACCEPTS_PER_TURN) {
+            let accepted = self.ports.gate.accept(self.reactor.registry(), token, now);
+            match accepted {
+                Accepted::Connection(socket, peer) => {
+                    let handed = Handed::fresh(peer);
+                    self.waiting.push_back(Arrival {
+                        socket,
+                        handed,
+                        listener,
+                    });
+                }
+                Accepted::Nothing => break,
+            }
+        }
+    }
+
+    /// Nobody has room: connections wait in the kernel's queues.
+    fn pause(&mut self) {
+        let until = self.reactor.now() + OFFER_AGAIN;
+        self.ports.gate.pause(self.reactor.registry(), Some(until));
+    }
+
+    /// Deals what waits, in hands: one message a worker.
+    pub(super) fn deal(&mut self) {
+        let now = self.reactor.now();
+        if !self.refusing {
+            self.ports.gate.resume_at(self.reactor.registry(), now);
+        }
+        if self.inspect_at.is_some_and(|at| at <= now) {
+            self.inspect_at = None;
+            self.waiting.extend(self.members.take_back(now));
+        }
+        self.offer_at = None;
+        if !self.waiting.is_empty() {
+            let limit = self.rules.settings.limits.connections;
+            self.members
+                .deal(&mut self.waiting, &mut self.round, self.policy, limit, now);
+        }
+        if !self.waiting.is_empty() || self.stop_asked.is_some() {
+            self.offer_at = Some(now + OFFER_AGAIN);
+        }
+        self.flush_at = self.members.flush().then(|| now + FLUSH_AGAIN);
+        if self.inspect_at.is_none() && self.members.any_untaken() {
+            self.inspect_at = Some(now + INSPECT);
+        }
+    }
+
+    /// While no worker lives clients are refused at once, rather than left waiting; and where
+    /// nobody accepts, the primary does.
+    pub(super) fn mind_the_listeners(&mut self) {
+        let stopping = self.supervisor.stopping() || self.stop_asked.is_some();
+        if stopping {
+            return;
+        }
+        if self.members.is_empty() && !self.refusing {
+            let waiting = self.waiting.len();
+            log::warn!("no worker is alive: clients are refused, {waiting} that wait included");
+            self.refusing = true;
+            self.waiting.clear();
+            self.ports.shut(self.reactor.registry());
+        }
+        if !self.refusing {
+            self.open_where_needed();
+        }
+    }
+
+    fn open_where_needed(&mut self) {
+        let now = self.reactor.now();
+        let members = &self.members;
+        let serves = |place: usize| {
+            let mut here = members.iter().filter(|member| member.place == place);
+            here.any(|member| member.serves(now))
+        };
+        self.ports
+            .mind(self.reactor.registry(), self.policy, serves);
+        self.watch_sockets();
+    }
+
+    /// Somebody lives again: clients wait rather than being refused.
+    pub(super) fn stop_refusing(&mut self) {
+        match self.ports.open_again(self.reactor.registry()) {
+            Ok(()) => self.refusing = false,
+            Err(error) => log::error!("a listener cannot be opened again: {error}"),
+        }
+    }
+
+    /// Another policy from now on. Nothing is lost, since the primary has had all sockets from
+    /// the start.
+    pub(super) fn set_policy(&mut self, policy: SchedulingPolicy) {
+        if policy == self.policy {
+            return;
+        }
+        log::info!("schedule {policy} in place of {}", self.policy);
+        self.policy = policy;
+        for id in self
+            .members
+            .iter()
+            .map(|member| member.id)
+            .collect::<Vec<_>>()
+        {
+            self.tell_policy(id);
+        }
+    }
+
+    /// Stops: in order the first time, at once the second.
+    pub(super) fn stop(&mut self) {
+        let now = self.reactor.now();
+        let again = self.stop_at.is_some() || self.stop_asked.is_some();
+        if again || self.supervisor.stopping() {
+            log::info!("stopping at once");
+            self.stop_at = None;
+            self.stop_asked = None;
+            // Twice, if need be: the second time there is no more waiting.
+            while !self.supervisor.stop(now) {}
+            return;
+        }
+        self.board.set_draining();
+        let delay = self.rules.drain_delay;
+        if !delay.is_zero() {
+            log::info!("stopping in {delay:?}; until then all is served");
+        }
+        self.stop_at = Some(now + delay);
+    }
+
+    fn begin_stop(&mut self) {
+        let now = self.reactor.now();
+        let workers = self.members.len();
+        log::info!("stopping: {workers} workers finish what they have");
+        // What has come so far is still served; from here on clients are refused. Bounded: more
+        // than a queue's length has come after the signal.
+        for _ in 0..MAX_BACKLOG {
+            if self.refusing {
+                break;
+            }
+            let Some((socket, peer, token)) = self.ports.gate.take_waiting() else {
+                break;
+            };
+            let listener = self.ports.number_of(token).unwrap_or_default();
+            self.waiting.push_back(Arrival {
+                socket,
+                handed: Handed::fresh(peer),
+                listener,
+            });
+        }
+        self.ports.close_all(self.reactor.registry());
+        self.stop_asked = Some(now);
+    }
+
+    /// Workers are told to go when all that was accepted before a stop is theirs: one that has
+    /// nothing to do goes at once, and what waits would find nobody.
+    pub(super) fn stop_when_dealt(&mut self) {
+        if self
+            .stop_at
+            .take_if(|at| *at <= self.reactor.now())
+            .is_some()
+        {
+            self.begin_stop();
+        }
+        let Some(asked) = self.stop_asked else {
+            return;
+        };
+        let patience_ends = asked + self.rules.settings.drain_timeout;
+        let dealt = self.waiting.is_empty() && !self.members.any_untaken();
+        if dealt || self.reactor.now() >= patience_ends || self.members.is_empty() {
+            self.stop_asked = None;
+            self.supervisor.stop(asked);
+        }
+    }
+}

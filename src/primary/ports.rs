@@ -1,0 +1,322 @@
+//! The listeners of a cluster: what was asked for, who listens there, and who accepts.
+//!
+//! Owns every listening socket, for the life of the cluster: workers get copies. So a policy can
+//! change, and a worker can die, without a connection being lost with a socket. Under `reuseport` a
+//! listener has one socket a place; what has no worker that serves, the primary accepts from.
+
+use super::scheduler::SchedulingPolicy;
+use crate::ipc::{Ask, Refusal};
+use crate::net::token::LISTENERS;
+use crate::net::{Listen, MAX_BACKLOG, resume, url};
+use crate::server::gate::Gate;
+use crate::sys::listener::{Address, Listener};
+use crate::worker::WorkerId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// One listener, which may have several sockets.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) number: u32,
+    /// As it was asked for by a worker; of the settings' listeners, nothing.
+    ask: Option<Ask>,
+    pub(super) address: Address,
+    /// The token of its first socket.
+    first: usize,
+    /// Those of its other sockets, by place.
+    beside: BTreeMap<usize, usize>,
+    /// It can have no other sockets.
+    alone: bool,
+    /// Who listens there.
+    pub(super) users: BTreeSet<WorkerId>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) gate: Gate,
+    ports: BTreeMap<u32, Port>,
+    /// Which listener a socket belongs to.
+    by_token: BTreeMap<usize, u32>,
+    configured: u32,
+    next_number: u32,
+    next_token: usize,
+}
+
+impl Ports {
+    pub(super) fn new() -> Self {
+        Self {
+            gate: Gate::default(),
+            ports: BTreeMap::new(),
+            by_token: BTreeMap::new(),
+            configured: 0,
+            next_number: 0,
+            next_token: LISTENERS,
+        }
+    }
+
+    /// Adds a listener of the settings.
+    ///
+    /// # Errors
+    ///
+    /// As epoll_ctl(2).
+    pub(super) fn add(&mut self, registry: &mio::Registry, listener: Listener) -> io::Result<()> {
+        self.insert(registry, listener, None)?;
+        self.configured += 1;
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        registry: &mio::Registry,
+        listener: Listener,
+        ask: Option<Ask>,
+    ) -> io::Result<u32> {
+        let number = self.next_number;
+        let address = listener.address().clone();
+        let alone = listener.is_inherited() || matches!(address, Address::Unix(_));
+        let first = self.keep(registry, listener, number)?;
+        self.next_number += 1;
+        let port = Port {
+            number,
+            ask,
+            address,
+            first,
+            beside: BTreeMap::new(),
+            alone,
+            users: BTreeSet::new(),
+        };
+        self.ports.insert(number, port);
+        Ok(number)
+    }
+
+    /// Keeps a socket, closed at first; its token.
+    fn keep(
+        &mut self,
+        registry: &mio::Registry,
+        listener: Listener,
+        number: u32,
+    ) -> io::Result<usize> {
+        let token = self.next_token;
+        self.gate.add(registry, listener, token, false)?;
+        self.by_token.insert(token, number);
+        self.next_token += 1;
+        Ok(token)
+    }
+
+    /// How many listeners the settings name.
+    pub(super) fn configured(&self) -> u32 {
+        self.configured
+    }
+
+    /// Whether the settings name the listener with this number.
+    pub(super) fn is_configured(&self, number: u32) -> bool {
+        number < self.configured
+    }
+
+    /// The listener that a socket belongs to.
+    pub(super) fn number_of(&self, token: usize) -> Option<u32> {
+        self.by_token.get(&token).copied()
+    }
+
+    /// The listener with this number.
+    pub(super) fn get(&self, number: u32) -> Option<&Port> {
+        self.ports.get(&number)
+    }
+
+    /// All listeners.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Port> {
+        self.ports.values()
+    }
+
+    /// Where the settings have the cluster listen.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let configured = self.ports.values().take(self.configured as usize);
+        configured.map(|port| url(&port.address)).collect()
+    }
+
+    /// The listener that a worker asks for, made if nobody has asked for it before.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be had.
+    pub(super) fn find(
+        &mut self,
+        registry: &mio::Registry,
+        ask: &Ask,
+        who: WorkerId,
+    ) -> Result<u32, Refusal> {
+        let number = match ask {
+            Ask::Configured(number) if self.ports.contains_key(number) => *number,
+            Ask::Configured(number) => {
+                let why = format!("there is no listener {number}");
+                return Err(Refusal { errno: 0, why });
+            }
+            Ask::Address { words, .. } => {
+                let mut known = self.ports.values();
+                let known = known.find(|port| port.ask.as_ref() == Some(ask));
+                match known.map(|port| port.number) {
+                    Some(number) => number,
+                    None => self.make(registry, ask, words).map_err(refusal)?,
+                }
+            }
+        };
+        if let Some(port) = self.ports.get_mut(&number) {
+            port.users.insert(who);
+        }
+        Ok(number)
+    }
+
+    fn make(&mut self, registry: &mio::Registry, ask: &Ask, words: &str) -> io::Result<u32> {
+        let listen: Listen = words.parse().map_err(io::Error::other)?;
+        let listener = listen.bind()?;
+        log::info!("listening on {} as well", url(listener.address()));
+        self.insert(registry, listener, Some(ask.clone()))
+    }
+
+    /// A worker is gone: listeners that only workers wanted close with their last one.
+    pub(super) fn forget(&mut self, registry: &mio::Registry, who: WorkerId) {
+        let mut unused = Vec::new();
+        for port in self.ports.values_mut() {
+            if port.users.remove(&who) && port.users.is_empty() && port.ask.is_some() {
+                unused.push(port.number);
+            }
+        }
+        for number in unused {
+            self.close(registry, number);
+        }
+    }
+
+    fn close(&mut self, registry: &mio::Registry, number: u32) {
+        let Some(port) = self.ports.remove(&number) else {
+            return;
+        };
+        log::info!("no longer listening on {}", url(&port.address));
+        let tokens = port.beside.values().copied().chain([port.first]);
+        for token in tokens.collect::<Vec<_>>() {
+            self.by_token.remove(&token);
+            if let Some(listener) = self.gate.remove(registry, token)
+                && let Err(error) = listener.unlink()
+            {
+                log::warn!("{} cannot be removed: {error}", listener.address());
+            }
+        }
+    }
+
+    /// The socket that the worker at `place` accepts from by itself, if the policy has it do so.
+    pub(super) fn socket(
+        &mut self,
+        registry: &mio::Registry,
+        number: u32,
+        place: usize,
+        policy: SchedulingPolicy,
+    ) -> Option<&Listener> {
+        let token = match policy {
+            SchedulingPolicy::RoundRobin | SchedulingPolicy::LeastConnections => return None,
+            SchedulingPolicy::Shared => self.ports.get(&number)?.first,
+            SchedulingPolicy::ReusePort => self.own_socket(registry, number, place)?,
+        };
+        self.gate.listener(token)
+    }
+
+    /// The token of a listener's socket for `place` alone; the first one where there can be none.
+    fn own_socket(&mut self, registry: &mio::Registry, number: u32, place: usize) -> Option<usize> {
+        let port = self.ports.get(&number)?;
+        if port.alone || place == 0 {
+            return Some(port.first);
+        }
+        if let Some(token) = port.beside.get(&place) {
+            return Some(*token);
+        }
+        let first = port.first;
+        let made = self.gate.listener(first)?.sibling(MAX_BACKLOG);
+        match made.and_then(|listener| self.keep(registry, listener, number)) {
+            Ok(token) => {
+                let port = self.ports.get_mut(&number)?;
+                port.beside.insert(place, token);
+                Some(token)
+            }
+            Err(error) => {
+                let address = self.gate.listener(first)?.address();
+                log::warn!("{address} is shared rather than split: {error}");
+                Some(first)
+            }
+        }
+    }
+
+    /// Has the primary accept where nobody else does. `serves` is whether the worker at a place
+    /// accepts from its own socket.
+    pub(super) fn mind(
+        &mut self,
+        registry: &mio::Registry,
+        policy: SchedulingPolicy,
+        serves: impl Fn(usize) -> bool,
+    ) {
+        for port in self.ports.values() {
+            let first = match policy {
+                SchedulingPolicy::RoundRobin | SchedulingPolicy::LeastConnections => true,
+                SchedulingPolicy::Shared => false,
+                SchedulingPolicy::ReusePort if port.alone => false,
+                SchedulingPolicy::ReusePort => !serves(0),
+            };
+            self.gate.set_open(registry, port.first, first);
+            for (place, token) in &port.beside {
+                let others = policy == SchedulingPolicy::ReusePort && serves(*place);
+                self.gate.set_open(registry, *token, !others);
+            }
+        }
+    }
+
+    /// The sockets that workers accept from by themselves, alone, with the place of each: where a
+    /// worker that stands still would leave clients waiting.
+    pub(super) fn own_sockets(&self) -> impl Iterator<Item = (usize, usize)> {
+        let split = self.ports.values().filter(|port| !port.alone);
+        split.flat_map(|port| {
+            let beside = port.beside.iter().map(|(place, token)| (*place, *token));
+            beside.chain([(0, port.first)])
+        })
+    }
+
+    /// Clients are refused until [`Ports::open_again`].
+    pub(super) fn shut(&mut self, registry: &mio::Registry) {
+        // First out of the epoll set, where a listener that does not listen is an endless event.
+        self.gate.pause(registry, None);
+        for listener in self.gate.listeners() {
+            if let Err(error) = listener.suspend() {
+                log::error!("{} cannot be closed: {error}", listener.address());
+            }
+        }
+    }
+
+    /// Somebody lives again: clients wait rather than being refused.
+    ///
+    /// # Errors
+    ///
+    /// When an address has been lost in the meantime.
+    pub(super) fn open_again(&mut self, registry: &mio::Registry) -> io::Result<()> {
+        for listener in self.gate.listeners() {
+            resume(listener)?;
+        }
+        self.gate.resume(registry);
+        Ok(())
+    }
+
+    /// Closes all listeners; what only looked like one, the file of a unix socket, goes as well.
+    pub(super) fn close_all(&mut self, registry: &mio::Registry) {
+        for listener in self.gate.listeners() {
+            if let Err(error) = listener.unlink() {
+                log::warn!("{} cannot be removed: {error}", listener.address());
+            }
+        }
+        self.gate.close(registry);
+        self.ports.clear();
+        self.by_token.clear();
+    }
+}
+
+fn refusal(error: io::Error) -> Refusal {
+    Refusal {
+        errno: error.raw_os_error().unwrap_or(0),
+        why: error.to_string(),
+    }
+}

@@ -1,0 +1,104 @@
+//! What has happened: facts that the supervisor is told.
+
+use super::{Death, Goal, HOPELESS, Occupant, Step, Supervisor};
+use crate::worker::WorkerId;
+use std::time::Instant;
+
+/// What becomes of the place of a worker that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::primary) enum Then {
+    /// It is taken already, or not wanted any more.
+    Nothing,
+    /// This worker is launched next.
+    Fork(WorkerId),
+    /// It stays empty until then.
+    Wait(Instant),
+}
+
+impl Supervisor {
+    /// A worker listens on everything it should.
+    pub(in crate::primary) fn listening(&mut self, id: WorkerId) {
+        if let Some(one) = self.occupants.get_mut(&id) {
+            if one.step == Step::Starting {
+                one.step = Step::Ready;
+            }
+            self.ever_ready = true;
+            if let Some(place) = self.places.get_mut(&one.place) {
+                place.crashes.before_ready = 0;
+            }
+        }
+    }
+
+    /// A worker is gone, or could not be launched. What becomes of its place.
+    pub(in crate::primary) fn exited(&mut self, id: WorkerId, death: Death, now: Instant) -> Then {
+        let Some(one) = self.occupants.remove(&id) else {
+            return Then::Nothing;
+        };
+        self.died(&one, death, now);
+        if self.goal != Goal::Serve || !self.managed {
+            return Then::Nothing;
+        }
+        // A reload that has failed with it wants the old ones again, before anybody is forked.
+        self.conclude_reload();
+        self.fill(now);
+        let mut here = self
+            .occupants
+            .iter()
+            .filter(|(_, other)| other.place == one.place);
+        match here.find(|(_, other)| !other.launched) {
+            Some((id, _)) => Then::Fork(*id),
+            None => {
+                let place = self.places.get(&one.place);
+                let waits = place.and_then(|place| place.not_before);
+                waits.map_or(Then::Nothing, Then::Wait)
+            }
+        }
+    }
+
+    fn died(&mut self, one: &Occupant, death: Death, now: Instant) {
+        self.deaths += 1;
+        let was_ready = one.step != Step::Starting;
+        if !was_ready {
+            self.failed_starts += 1;
+            self.reload_lost(one);
+        }
+        let Some(place) = self.places.get_mut(&one.place) else {
+            return;
+        };
+        match death {
+            // One that was told to go, or killed by us for it, has not failed.
+            _ if one.is_leaving() => {}
+            Death::InOrder | Death::Killed if was_ready => {}
+            Death::InOrder | Death::Killed | Death::Crash => {
+                let delay = place.crashes.count(was_ready, now);
+                self.hopeless |= place.crashes.before_ready >= HOPELESS;
+                place.not_before = delay.map(|delay| now + delay);
+            }
+        }
+    }
+
+    /// A worker goes by its own wish: its place is free for another.
+    pub(in crate::primary) fn leaves(&mut self, id: WorkerId, now: Instant) {
+        let deadline = now + self.patience.drain;
+        if let Some(one) = self.occupants.get_mut(&id)
+            && !one.is_leaving()
+        {
+            let told = false;
+            one.step = Step::Leaving { deadline, told };
+        }
+    }
+
+    /// A worker has done its share: another should take its place, and be ready before it goes.
+    /// Whether that is new.
+    pub(in crate::primary) fn worn(&mut self, id: WorkerId) -> bool {
+        let one = self.occupants.get_mut(&id);
+        one.is_some_and(|one| !std::mem::replace(&mut one.worn, true))
+    }
+
+    /// A worker's loop stands still and it cannot be killed: its place is free for another. False
+    /// when that was known.
+    pub(in crate::primary) fn stuck(&mut self, id: WorkerId, stuck: bool) -> bool {
+        let one = self.occupants.get_mut(&id);
+        one.is_some_and(|one| std::mem::replace(&mut one.stuck, stuck) != stuck)
+    }
+}

@@ -1,0 +1,212 @@
+//! Who stands still, or has grown too large: found on the scoreboard and in /proc, without asking
+//! the worker.
+
+use super::members::STANDSTILL;
+use super::{Mode, Primary, SchedulingPolicy};
+use crate::http::Method;
+use crate::sys::proc;
+use crate::worker::WorkerId;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How often memory is looked at.
+const WEIGH: Duration = Duration::from_secs(1);
+
+/// Looks in the time that a worker may stand still: so many times exact is the finding.
+const LOOKS: u32 = 4;
+
+/// What is watched, and when to look again.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// When to look at all workers, and when that was last done.
+    look_at: Option<Instant>,
+    looked: Option<Instant>,
+    /// Sockets that one worker accepts from alone: whether something has come since it was last
+    /// checked, and how many turns the worker had made by then.
+    sockets: BTreeMap<usize, Option<u64>>,
+    /// When to check those where something came.
+    check_at: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.look_at, self.check_at].into_iter().flatten().min()
+    }
+}
+
+/// How often a worker's loop must show that it lives, to be found within `timeout`.
+pub(super) fn heartbeat(timeout: Duration) -> Duration {
+    (timeout / LOOKS).max(Duration::from_millis(1))
+}
+
+impl Primary {
+    /// How often the workers are looked at, if they are.
+    fn period(&self) -> Option<Duration> {
+        let standing = self.rules.worker_timeout.map(heartbeat);
+        let memory = self.rules.max_memory.map(|_| WEIGH);
+        [standing, memory].into_iter().flatten().min()
+    }
+
+    /// Looks at the workers when it is time.
+    pub(super) fn watch(&mut self) {
+        let now = self.reactor.now();
+        if self.watch.check_at.is_some_and(|at| at <= now) {
+            self.watch.check_at = None;
+            self.check_sockets();
+        }
+        let Some(period) = self.period() else {
+            return;
+        };
+        let look_at = *self.watch.look_at.get_or_insert(now + period);
+        if look_at > now {
+            return;
+        }
+        self.watch.look_at = Some(now + period);
+        let looked = self.watch.looked.replace(now);
+        // One that was stopped itself, and its workers perhaps with it, knows nothing of them.
+        let slept = looked.is_some_and(|at| now.saturating_duration_since(at) > period * 2);
+        let ids: Vec<WorkerId> = self.members.iter().map(|member| member.id).collect();
+        for id in ids {
+            self.look_at(id, slept);
+            self.weigh(id);
+        }
+    }
+
+    /// Sees whether a worker's loop turns.
+    fn look_at(&mut self, id: WorkerId, slept: bool) {
+        let now = self.reactor.now();
+        let Some(timeout) = self.rules.worker_timeout else {
+            return;
+        };
+        let Some(member) = self.members.get_mut(id).filter(|one| one.ready) else {
+            return;
+        };
+        let turns = member.slot.turns();
+        if turns != member.beat.0 || slept {
+            member.beat = (turns, now);
+            if std::mem::take(&mut member.stuck) {
+                log::info!("{member} goes on");
+                self.supervisor.stuck(id, false);
+            }
+            return;
+        }
+        let still = now.saturating_duration_since(member.beat.1);
+        if still < timeout || std::mem::replace(&mut member.stuck, true) {
+            return;
+        }
+        let doing = self.doing(id);
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let what = match &doing {
+            Some((route, _)) => format!("in {route}"),
+            None => "with nothing to do".to_owned(),
+        };
+        match self.rules.mode {
+            Mode::Processes => {
+                log::error!("{member} stands still {what} for {still:?}: it is killed");
+                self.kill(id);
+            }
+            Mode::Threads => {
+                log::error!(
+                    "worker {id} stands still {what} for {still:?}; a thread cannot be killed, \
+                     so another takes its place until it comes back"
+                );
+                self.supervisor.stuck(id, true);
+            }
+        }
+    }
+
+    /// What a worker that stands still is doing, and for how many milliseconds.
+    pub(super) fn doing(&self, id: WorkerId) -> Option<(String, u64)> {
+        let member = self.members.get(id)?;
+        let millis = member.slot.busy_for_ms(self.reactor.now())?;
+        if member.generation < self.own_generation {
+            return Some(("a route of the program before".to_owned(), millis));
+        }
+        let (method, route) = member.slot.last_doing();
+        let method = *Method::ALL.get(method as usize)?;
+        Some((self.app.label(method, route), millis))
+    }
+
+    /// Sees whether a worker has grown too large.
+    fn weigh(&mut self, id: WorkerId) {
+        let Some(most) = self.rules.max_memory else {
+            return;
+        };
+        let Some(member) = self.members.get(id).filter(|one| one.ready) else {
+            return;
+        };
+        match proc::rss(member.carrier.pid()) {
+            Ok(bytes) if bytes > most => {
+                if self.supervisor.worn(id) {
+                    let (has, may) = (bytes >> 10, most >> 10);
+                    log::info!("{member} has {has} kB of memory, more than {may} kB");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => log::debug!("{member}: {error}"),
+        }
+    }
+
+    /// Has the loop told of connections that come to sockets with one worker each.
+    pub(super) fn watch_sockets(&mut self) {
+        let registry = self.reactor.registry();
+        if self.policy != SchedulingPolicy::ReusePort {
+            for (token, _) in std::mem::take(&mut self.watch.sockets) {
+                self.ports.gate.unwatch(registry, token);
+            }
+            return;
+        }
+        let sockets: Vec<_> = self.ports.own_sockets().collect();
+        let known = |token: &usize| sockets.iter().any(|(_, one)| one == token);
+        self.watch.sockets.retain(|token, _| known(token));
+        for (_, token) in sockets {
+            let unknown = !self.watch.sockets.contains_key(&token);
+            if unknown && !self.ports.gate.is_open(token) {
+                self.watch.sockets.insert(token, None);
+                self.ports.gate.watch(registry, token);
+            }
+        }
+    }
+
+    /// Something has come to a socket; whether it is somebody else's to accept.
+    pub(super) fn note_arrival(&mut self, token: usize) -> bool {
+        if self.ports.gate.is_open(token) {
+            return false;
+        }
+        let turns = self.turns_of(token);
+        if let Some(seen) = self.watch.sockets.get_mut(&token) {
+            *seen = Some(turns.unwrap_or(u64::MAX));
+            let at = self.reactor.now() + STANDSTILL;
+            self.watch.check_at.get_or_insert(at);
+        }
+        true
+    }
+
+    /// The turns of the worker that accepts from a socket.
+    fn turns_of(&self, token: usize) -> Option<u64> {
+        let (place, _) = self.ports.own_sockets().find(|(_, one)| *one == token)?;
+        let mut here = self.members.iter().rev();
+        let member = here.find(|one| one.place == place && one.ready && !one.leaving)?;
+        Some(member.slot.turns())
+    }
+
+    /// Workers that have not turned since something came stand still: the primary accepts in
+    /// their place until they go on.
+    fn check_sockets(&mut self) {
+        let registry = self.reactor.registry();
+        for (place, token) in self.ports.own_sockets().collect::<Vec<_>>() {
+            let Some(Some(seen)) = self.watch.sockets.get(&token).copied() else {
+                continue;
+            };
+            if self.turns_of(token) == Some(seen) {
+                for member in self.members.iter_mut().filter(|one| one.place == place) {
+                    member.still_at = Some(seen);
+                }
+            }
+            self.watch.sockets.insert(token, None);
+            self.ports.gate.watch(registry, token);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What the application, a signal or a control client asks of a running cluster.
+
+use super::event::Reload;
+use super::handle::Wish;
+use super::supervisor::{Change, Outcome};
+use super::{ClusterHandle, Event, Primary};
+use crate::sys::process;
+use crate::worker::WorkerId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Wishes whose outcome somebody waits for.
+#[derive(Default)]
+pub(super) struct State {
+    /// Variables for workers that are about to be launched.
+    env: BTreeMap<WorkerId, Vec<(String, String)>>,
+    /// The reload that is under way, and how many starts had failed when it began.
+    reload: Option<(Change, u64)>,
+    /// Who waits for the end of which workers.
+    farewells: Vec<(BTreeSet<WorkerId>, Box<dyn FnOnce(&ClusterHandle)>)>,
+}
+
+impl Primary {
+    /// Tells the application what the cluster runs by, before anything else happens.
+    pub(super) fn set_up(&mut self) {
+        if let Some(settings) = self.handle.settings().cloned() {
+            self.tell(&Event::Setup { settings });
+        }
+    }
+
+    /// Does what was asked for.
+    pub(super) fn grant_wishes(&mut self) {
+        while let Some(wish) = self.handle.next_wish() {
+            match wish {
+                Wish::Fork { id, env } => self.wish_fork(id, env),
+                Wish::Send { id } => self.send_messages(id),
+                Wish::Disconnect { id } => self.disconnect(id),
+                Wish::Kill { id, signal } => {
+                    if let Err(error) = self.signal_worker(id, signal) {
+                        log::warn!("{error}");
+                    }
+                }
+                Wish::DisconnectAll { done } => self.disconnect_all(done),
+                Wish::Scale { workers } => self.scale(workers),
+                Wish::Reload => self.reload(),
+                Wish::Restart => {
+                    log::info!("all workers are replaced at once");
+                    self.supervisor.restart(self.reactor.now());
+                }
+                Wish::Schedule { policy } => self.set_policy(policy),
+                Wish::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn wish_fork(&mut self, id: WorkerId, env: Vec<(String, String)>) {
+        if !env.is_empty() {
+            self.wishes.env.insert(id, env);
+        }
+        if let Err(why) = self.supervisor.fork(id, self.reactor.now()) {
+            log::error!("worker {id} cannot be launched: {why}");
+            self.gone(id, 0, &super::vessel::Exit::Failed(why));
+        }
+    }
+
+    /// The variables that a worker was wished with.
+    pub(super) fn env_of(&mut self, id: WorkerId) -> Vec<(String, String)> {
+        self.wishes.env.remove(&id).unwrap_or_default()
+    }
+
+    fn send_messages(&mut self, id: WorkerId) {
+        let Some(handle) = self.handle.worker(id) else {
+            return;
+        };
+        let Some(member) = self.members.get_mut(id) else {
+            // It has yet to be launched: then it asks again.
+            return;
+        };
+        while let Some(message) = handle.next_unsent() {
+            if let Err(error) = member.outbox.push(message) {
+                log::error!("a message to {member} is lost: {error}");
+            }
+        }
+        member.send_pieces();
+        self.report_queue(id);
+    }
+
+    /// Sends what was said to a worker before it was launched.
+    pub(super) fn send_early(&mut self, id: WorkerId) {
+        self.send_messages(id);
+    }
+
+    /// Has one worker finish and go.
+    pub(super) fn disconnect(&mut self, id: WorkerId) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.handle.set_leaving();
+            member.leaving = true;
+            self.supervisor.leaves(id, self.reactor.now());
+        }
+    }
+
+    /// Sends a worker's process a signal.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such worker, or the signal cannot be sent.
+    pub(super) fn signal_worker(&mut self, id: WorkerId, signal: i32) -> Result<(), String> {
+        let Some(member) = self.members.get(id) else {
+            return Err(format!("there is no worker {id}"));
+        };
+        if !member.carrier.is_process() {
+            log::info!("worker {id} is a thread, which no signal reaches: it is told to go");
+            self.disconnect(id);
+            return Ok(());
+        }
+        process::kill(member.carrier.pid(), signal)
+            .map_err(|error| format!("signal {signal} for {member}: {error}"))
+    }
+
+    fn disconnect_all(&mut self, done: Box<dyn FnOnce(&ClusterHandle)>) {
+        log::info!("all {} workers leave", self.members.len());
+        self.supervisor.set_unmanaged();
+        self.supervisor.disconnect(self.reactor.now());
+        for member in self.members.iter_mut() {
+            member.handle.set_leaving();
+            member.leaving = true;
+        }
+        let ids = self.members.iter().map(|member| member.id).collect();
+        self.wishes.farewells.push((ids, done));
+    }
+
+    pub(super) fn scale(&mut self, workers: usize) {
+        let before = self.supervisor.wanted();
+        match self.supervisor.scale(workers) {
+            Ok(_) if before == workers => {}
+            Ok(_) => log::info!("{workers} workers in place of {before}"),
+            Err(why) => log::warn!("{why}"),
+        }
+    }
+
+    /// Begins a reload.
+    pub(super) fn reload(&mut self) {
+        match self.begin_reload() {
+            Ok(_) => {}
+            Err(why) => log::warn!("{why}"),
+        }
+    }
+
+    /// Begins a reload, unless one is under way.
+    ///
+    /// # Errors
+    ///
+    /// Then.
+    pub(super) fn begin_reload(&mut self) -> Result<Change, String> {
+        let change = self.supervisor.reload()?;
+        log::info!("reloading: workers are replaced one by one");
+        self.wishes.reload = Some((change, self.supervisor.failed_starts()));
+        let reload = Reload::Began;
+        self.tell(&Event::Reload { reload });
+        Ok(change)
+    }
+
+    /// Says what has become of what was asked for.
+    pub(super) fn conclude(&mut self) {
+        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wishes.farewells)
+            .into_iter()
+            .partition(|(ids, _)| ids.iter().all(|id| self.members.get(*id).is_none()));
+        self.wishes.farewells = waiting;
+        for (_, done) in done {
+            done(&self.handle);
+        }
+        self.conclude_reload();
+        let over = !self.supervisor.managed()
+            && self.members.is_empty()
+            && !self.supervisor.expects_anybody()
+            && !self.handle.has_wishes();
+        // An application that manages its workers and has none, and wishes for none, is done: as
+        // in Node, where nothing then holds the primary's loop.
+        if over && !self.supervisor.stopping() {
+            self.supervisor.stop(self.reactor.now());
+        }
+    }
+
+    fn conclude_reload(&mut self) {
+        let Some((change, failed_starts)) = self.wishes.reload else {
+            return;
+        };
+        let reload = match self.supervisor.outcome(change, failed_starts) {
+            Outcome::Pending => return,
+            Outcome::Done => {
+                log::info!("reloaded: all workers are new");
+                Reload::Done
+            }
+            Outcome::Failed => {
+                let why = self.last_exit.clone();
+                log::error!("not reloaded, the workers before stay: the new one failed: {why}");
+                Reload::Failed { why }
+            }
+        };
+        self.wishes.reload = None;
+        self.tell(&Event::Reload { reload });
+    }
+}

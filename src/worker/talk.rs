@@ -1,0 +1,254 @@
+//! A worker's half of the conversation: what it hears, what it asks, what it hands back.
+
+use super::handle::{Listened, Wish};
+use super::{EXCLUSIVE, Life, StopReason};
+use crate::ipc::{Ask, HAND, HAND_BYTES, Handed, Message, Received};
+use crate::net::token::LISTENERS;
+use crate::net::{Listen, deregister, url};
+use crate::server;
+use crate::sys::listener::{Address, Listener};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Whom the answer to a question concerns.
+pub(super) enum Query {
+    /// The cluster's settings.
+    Configured,
+    /// The application.
+    Asked(Listened),
+}
+
+impl Life {
+    pub(super) fn say(&mut self, message: &Message) -> io::Result<()> {
+        match self.channel.send(message, &[]) {
+            // The end of the channel will be read, and is the better news of the two.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.worker.closed();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Asks to listen.
+    pub(super) fn query(&mut self, ask: Ask, whom: Query) -> io::Result<()> {
+        let query = self.next_query;
+        self.next_query += 1;
+        self.queries.insert(query, whom);
+        self.say(&Message::QueryServer { query, ask })
+    }
+
+    pub(super) fn listen_to_primary(&mut self) -> io::Result<()> {
+        if let Err(error) = self.channel.flush() {
+            log::debug!("worker {} is not heard: {error}", self.worker.id());
+        }
+        // One message a turn: a flood of connections does not starve those that are open.
+        match self.channel.receive(&mut self.buffer) {
+            Ok(Received::Message(message, with)) => self.heard(message, with),
+            Ok(Received::Nothing) => Ok(()),
+            Ok(Received::Closed) => {
+                // The end stays readable, so the loop must not be told of it again.
+                deregister(self.reactor.registry(), &self.channel)?;
+                self.worker.closed();
+                self.end(StopReason::Orphaned, false);
+                Ok(())
+            }
+            // Most likely descriptors ran out, and a hand was cut short. The primary has copies
+            // of it; this worker has lost count, so it finishes what it has and goes.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                log::error!(
+                    "worker {} makes room for another: {error}",
+                    self.worker.id()
+                );
+                self.lost_count = true;
+                self.leave()
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn heard(&mut self, message: Message, with: Vec<OwnedFd>) -> io::Result<()> {
+        match message {
+            Message::Server {
+                query,
+                listener,
+                address,
+                ..
+            } => {
+                self.accept_by_itself(listener, with)?;
+                log::debug!("worker {} listens on {address}", self.worker.id());
+                self.say(&Message::Listening { listener })?;
+                self.answered(query, Ok(url(&address)));
+            }
+            Message::Refused { query, why } => {
+                let error = match why.errno {
+                    0 => io::Error::other(why.why),
+                    errno => io::Error::from_raw_os_error(errno),
+                };
+                self.answered(query, Err(error));
+            }
+            Message::Accept { listener, .. } => self.accept_by_itself(listener, with)?,
+            Message::Newconn { listener, hand } => self.take(listener, hand, with),
+            Message::Disconnect { hand_back } => self.end(StopReason::Disconnected, hand_back),
+            Message::Data(piece) => {
+                self.early.extend(self.inbox.piece(&piece)?);
+                self.owed += 1;
+                self.deliver()?;
+            }
+            Message::Took(pieces) => {
+                self.worker.took(pieces);
+                self.send_pieces()?;
+            }
+            Message::Online
+            | Message::QueryServer { .. }
+            | Message::Listening { .. }
+            | Message::ListeningAlone { .. }
+            | Message::Worn => {
+                let id = self.worker.id();
+                log::warn!("worker {id} heard {message:?}, which is for a primary");
+            }
+        }
+        Ok(())
+    }
+
+    /// With a descriptor this worker accepts by itself from then on, without one no longer.
+    fn accept_by_itself(&mut self, listener: u32, with: Vec<OwnedFd>) -> io::Result<()> {
+        let token = LISTENERS + listener as usize;
+        let registry = self.reactor.registry();
+        if with.is_empty() {
+            self.server.unlisten(registry, token);
+        }
+        for fd in with {
+            let socket = Listener::from_fd(fd)?;
+            self.server.listen(registry, socket, token)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, listener: u32, hand: Vec<Handed>, with: Vec<OwnedFd>) {
+        for (socket, handed) in with.into_iter().zip(hand) {
+            let sequence = self.handed;
+            self.handed += 1;
+            self.slot.opening();
+            // What the primary took back is another's by now, and closed unread.
+            if !self.lost_count && self.slot.take(sequence) {
+                let handed = server::Handed {
+                    peer: handed.peer,
+                    listener,
+                    served: handed.served,
+                    bytes: handed.bytes,
+                };
+                self.server.adopt(self.reactor.registry(), socket, handed);
+            }
+        }
+    }
+
+    fn answered(&mut self, query: u32, outcome: io::Result<String>) {
+        match (self.queries.remove(&query), outcome) {
+            (Some(Query::Asked(done)), outcome) => done(&self.worker, outcome),
+            (Some(Query::Configured), Err(error)) => {
+                let id = self.worker.id();
+                log::error!("worker {id} cannot listen: {error}");
+            }
+            (Some(Query::Configured), Ok(_)) | (None, _) => {}
+        }
+    }
+
+    /// Gives the application the messages that have come, once it wants them.
+    fn deliver(&mut self) -> io::Result<()> {
+        if self.owed > 0 && self.worker.deliver(&mut self.early) {
+            let pieces = std::mem::take(&mut self.owed);
+            self.say(&Message::Took(pieces))?;
+        }
+        Ok(())
+    }
+
+    fn send_pieces(&mut self) -> io::Result<()> {
+        while let Some(piece) = self.worker.next_piece() {
+            self.say(&Message::Data(piece))?;
+        }
+        Ok(())
+    }
+
+    /// Does what the application has asked for.
+    pub(super) fn grant_wishes(&mut self) -> io::Result<()> {
+        while let Some(wish) = self.worker.next_wish() {
+            match wish {
+                Wish::Disconnect => self.leave()?,
+                Wish::Listen {
+                    listen,
+                    exclusive: true,
+                    done,
+                } => {
+                    let outcome = self.listen_alone(&listen);
+                    if let Ok(address) = &outcome {
+                        let address = address.clone();
+                        self.say(&Message::ListeningAlone { address })?;
+                    }
+                    done(&self.worker, outcome.map(|address| url(&address)));
+                }
+                Wish::Listen { listen, done, .. } => {
+                    let words = listen.to_string();
+                    let nth = self.asked.iter().filter(|one| **one == words).count();
+                    if nth > 0 && !listen.is_any_port() {
+                        let in_use = io::Error::from_raw_os_error(libc::EADDRINUSE);
+                        done(&self.worker, Err(in_use));
+                        continue;
+                    }
+                    self.asked.push(words.clone());
+                    let nth = nth as u32;
+                    self.query(Ask::Address { words, nth }, Query::Asked(done))?;
+                }
+            }
+        }
+        self.deliver()?;
+        self.send_pieces()
+    }
+
+    fn listen_alone(&mut self, listen: &Listen) -> io::Result<Address> {
+        let listener = listen.bind()?;
+        let address = listener.address().clone();
+        let token = LISTENERS + EXCLUSIVE + self.exclusive;
+        self.server
+            .listen(self.reactor.registry(), listener, token)?;
+        self.exclusive += 1;
+        Ok(address)
+    }
+
+    /// Hands connections that wait for a request back to the primary, as fast as it takes them.
+    pub(super) fn hand_back(&mut self) -> io::Result<()> {
+        while !self.channel.has_unsent() {
+            let mut taken = self.server.take_given_back(HAND);
+            if taken.is_empty() || !self.worker.is_connected() {
+                // Without a primary there is nobody to go on with them.
+                break;
+            }
+            let mut bytes = 0;
+            let fitting = taken.iter().take_while(|(_, handed)| {
+                bytes += handed.bytes.len();
+                bytes <= HAND_BYTES
+            });
+            let count = fitting.count();
+            self.server.keep_given_back(taken.split_off(count.max(1)));
+            let Some(listener) = taken.first().map(|(_, handed)| handed.listener) else {
+                break;
+            };
+            let hand = taken.iter().map(|(_, handed)| Handed {
+                peer: handed.peer,
+                served: handed.served,
+                bytes: handed.bytes.clone(),
+            });
+            let message = Message::Newconn {
+                listener,
+                hand: hand.collect(),
+            };
+            let sockets: Vec<_> = taken.iter().map(|(socket, _)| socket.as_fd()).collect();
+            if let Err(error) = self.channel.send(&message, &sockets) {
+                log::warn!("worker {} keeps connections: {error}", self.worker.id());
+                self.server.keep_given_back(taken);
+                break;
+            }
+        }
+        Ok(())
+    }
+}

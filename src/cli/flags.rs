@@ -1,9 +1,13 @@
-//! What may be written on the command line and in the environment.
+//! What may be written on the command line, in the environment and in the file.
+//!
+//! The options of `serve` are the one list that there is: variables, keys of `mcluster.toml` and
+//! what `mcluster config` prints are derived from it by `sources`, `file` and `show`.
 
 use super::values::{Pool, duration, head_size, pool, size};
 use crate::http::MAX_FIELDS;
 use crate::{Limits, Listen, Mode, SchedulingPolicy, Workers};
 use clap::{Args, Parser, Subcommand, value_parser};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Node's cluster for Rust: one port, many workers, as processes or as threads
@@ -22,11 +26,40 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run the built-in application on a cluster of workers
     Serve(Box<Serve>),
+    /// Say whether a configuration is valid; takes the options of serve
+    Check(Box<Serve>),
+    /// Print the configuration in effect, and where each value is from; takes the options of serve
+    Config {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        serve: Box<Serve>,
+    },
 }
+
+impl Cli {
+    /// The options of `serve`, for the commands that take them.
+    pub(super) fn options(&self) -> Option<&Serve> {
+        match &self.command {
+            Command::Serve(serve) | Command::Check(serve) | Command::Config { serve, .. } => {
+                Some(serve)
+            }
+        }
+    }
+}
+
+/// clap's name for the option that says where the file is. It has no key in it.
+pub(super) const CONFIG: &str = "config";
 
 /// Run the built-in application on a cluster of workers
 #[derive(Args, Debug)]
 pub(super) struct Serve {
+    /// A file with values for the other options
+    /// [default: mcluster.toml, where the current directory has one]
+    #[arg(id = CONFIG, long, value_name = "PATH", env = "MCLUSTER_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+
     /// What carries a worker: processes or threads
     #[arg(long, env = "MCLUSTER_MODE", default_value = "processes")]
     pub(super) mode: Mode,
@@ -38,19 +71,28 @@ pub(super) struct Serve {
         long,
         short_alias = 'i',
         value_name = "N",
-        env = "MCLUSTER_WORKERS"
+        env = "MCLUSTER_WORKERS",
+        default_value = "max",
+        hide_default_value = true
     )]
-    workers: Option<Workers>,
+    pub(super) workers: Workers,
 
     /// Where to listen (repeatable): HOST:PORT, :PORT, [V6]:PORT, unix:PATH or fd:N
     /// [env: MCLUSTER_LISTEN=ADDR,ADDR] [default: 127.0.0.1:3000, or HOST and PORT from the environment]
     #[arg(short, long, value_name = "ADDR")]
-    listen: Vec<Listen>,
+    pub(super) listen: Vec<Listen>,
 
     /// Who accepts connections: rr (the primary deals them out) or shared (every worker)
     /// [default: rr, or MCLUSTER_SCHED_POLICY=rr|none from the environment]
-    #[arg(short, long, value_name = "POLICY", env = "MCLUSTER_SCHEDULE")]
-    schedule: Option<SchedulingPolicy>,
+    #[arg(
+        short,
+        long,
+        value_name = "POLICY",
+        env = "MCLUSTER_SCHEDULE",
+        default_value = "rr",
+        hide_default_value = true
+    )]
+    pub(super) schedule: SchedulingPolicy,
 
     /// Threads in each worker for CPU-heavy handlers: a number, or auto; 0 runs them on the loop
     #[arg(long, value_name = "N", env = "MCLUSTER_POOL", value_parser = pool, default_value = "auto")]
@@ -98,64 +140,6 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    /// How many workers, by flag or by the variable that hosting platforms set.
-    ///
-    /// # Errors
-    ///
-    /// When the variable makes no sense.
-    pub(super) fn workers(&self) -> crate::Result<Workers> {
-        match (self.workers, variable("WEB_CONCURRENCY")?) {
-            (Some(workers), _) => Ok(workers),
-            (None, Some(words)) => in_variable("WEB_CONCURRENCY", words.parse()),
-            (None, None) => Ok(Workers::default()),
-        }
-    }
-
-    /// The policy, by flag or by the variable that Node has under its own prefix.
-    ///
-    /// # Errors
-    ///
-    /// When the variable makes no sense.
-    pub(super) fn schedule(&self) -> crate::Result<SchedulingPolicy> {
-        const NAME: &str = "MCLUSTER_SCHED_POLICY";
-        match (self.schedule, variable(NAME)?.as_deref()) {
-            (Some(policy), _) => Ok(policy),
-            (None, Some("none")) => Ok(SchedulingPolicy::Shared),
-            (None, Some(words)) => in_variable(NAME, words.parse()),
-            (None, None) => Ok(SchedulingPolicy::default()),
-        }
-    }
-
-    /// Where to listen: by flag, or by the variables that hosting platforms set. None means the
-    /// library's default, which is also what looks for inherited sockets.
-    ///
-    /// # Errors
-    ///
-    /// When a variable makes no sense.
-    pub(super) fn addresses(&self) -> crate::Result<Vec<Listen>> {
-        if !self.listen.is_empty() {
-            return Ok(self.listen.clone());
-        }
-        const NAME: &str = "MCLUSTER_LISTEN";
-        if let Some(list) = variable(NAME)? {
-            let addresses = list
-                .split(',')
-                .map(|one| in_variable(NAME, one.trim().parse()));
-            return addresses.collect();
-        }
-        let (host, port) = (variable("HOST")?, variable("PORT")?);
-        if host.is_none() && port.is_none() {
-            return Ok(Vec::new());
-        }
-        let host = host.unwrap_or_else(|| "127.0.0.1".to_owned());
-        let port = port.unwrap_or_else(|| "3000".to_owned());
-        let address = match host.contains(':') && !host.starts_with('[') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        };
-        Ok(vec![in_variable("HOST and PORT", address.parse())?])
-    }
-
     pub(super) fn limits(&self) -> Limits {
         Limits {
             head: self.max_head,
@@ -168,18 +152,4 @@ impl Serve {
             connections: self.max_connections as usize,
         }
     }
-}
-
-/// A variable that is set to something.
-fn variable(name: &str) -> crate::Result<Option<String>> {
-    match std::env::var(name) {
-        Ok(value) if value.is_empty() => Ok(None),
-        Ok(value) => Ok(Some(value)),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(error) => Err(crate::Error::Settings(format!("{name}: {error}"))),
-    }
-}
-
-fn in_variable<T>(name: &str, parsed: Result<T, String>) -> crate::Result<T> {
-    parsed.map_err(|why| crate::Error::Settings(format!("{name}: {why}")))
 }

@@ -1,16 +1,22 @@
 //! The command: flags in, exit status out.
 //!
-//! `flags` says what may be written, `values` reads the words of single flags; here they become a
-//! [`Cluster`]. Owns stdout (the `listening on` lines) and the log on stderr.
+//! `flags` says what may be written, `values` reads the words of single flags, `file` those of
+//! `mcluster.toml`, and `sources` says which of them counts; `show` prints what came of it. Here
+//! they become a [`Cluster`]. Owns stdout (the `listening on` lines) and the log on stderr.
 
+mod file;
 mod flags;
+mod show;
+mod sources;
 mod values;
 
 use crate::{Cluster, ClusterHandle, Event, demo};
-use clap::Parser;
+use clap::CommandFactory;
 use flags::{Cli, Command, Serve};
+use sources::Said;
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs the command with this process's arguments.
@@ -18,18 +24,53 @@ use std::process::ExitCode;
 /// Returns its exit status; usage errors and `--help` end the process, as clap does.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { command } = Cli::parse_from(with_subcommand(std::env::args_os().collect()));
-    start_log();
-    log_panics();
-    let result = match command {
-        Command::Serve(serve) => run(*serve),
-    };
+    let arguments = with_subcommand(std::env::args_os().collect());
+    let result = sources::read(&arguments).and_then(obey);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mcluster: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+fn obey(said: Said) -> crate::Result<()> {
+    match &said.cli.command {
+        Command::Serve(serve) => {
+            start_log();
+            log_panics();
+            if let Some(path) = &said.file {
+                log::info!("configuration from {}", path.display());
+            }
+            run(serve)
+        }
+        Command::Check(_) => {
+            let file = said.file.as_deref().map(Path::display);
+            print(&match file {
+                Some(file) => format!("{file}: ok\n"),
+                None => format!("no {}: ok\n", file::USUAL),
+            })
+        }
+        Command::Config { json: true, .. } => print(&show::json(&said)?),
+        Command::Config { json: false, .. } => print(&show::toml(&said)?),
+    }
+}
+
+/// Puts an answer on stdout.
+fn print(text: &str) -> crate::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        // Who closed the pipe has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(source) => Err(crate::Error::Io {
+            what: "stdout",
+            source,
+        }),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -48,11 +89,15 @@ fn with_subcommand(mut arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn start_log() {
-    let default = env_logger::Env::default().default_filter_or("info");
+    const USUAL: &str = "info";
+    let default = env_logger::Env::default().default_filter_or(USUAL);
+    let mut log = env_logger::Builder::from_env(default);
+    // To env_logger it would mean errors alone; here what is empty is not set.
+    if std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_some_and(|words| words.is_empty()) {
+        log.parse_filters(USUAL);
+    }
     // A second start only happens to a program that has a log already; then that one is right.
-    let _ = env_logger::Builder::from_env(default)
-        .format_target(false)
-        .try_init();
+    let _ = log.format_target(false).try_init();
 }
 
 /// A panic of a handler is logged where it is answered; here only its place is added.
@@ -64,16 +109,16 @@ fn log_panics() {
     }));
 }
 
-fn run(serve: Serve) -> crate::Result<()> {
+fn run(serve: &Serve) -> crate::Result<()> {
     let app = demo::app(serve.mode, serve.chaos);
     let mut cluster = Cluster::new(app)
         .mode(serve.mode)
-        .workers(serve.workers()?)
-        .schedule(serve.schedule()?)
+        .workers(serve.workers)
+        .schedule(serve.schedule)
         .limits(serve.limits())
         .drain_timeout(serve.drain_timeout)
         .on_event(announce);
-    for address in serve.addresses()? {
+    for address in &serve.listen {
         cluster = cluster.listen(address);
     }
     if let Some(threads) = serve.pool.threads() {
@@ -103,7 +148,6 @@ fn announce(_: &ClusterHandle, event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_flags_make_sense() {

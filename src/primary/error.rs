@@ -8,6 +8,8 @@ use std::io;
 pub enum Error {
     /// The settings or the application make no sense.
     Settings(String),
+    /// A configuration file cannot be read or makes no sense.
+    Configuration(String),
     /// A listener could not be made.
     Bind {
         /// Where, as it was asked for.
@@ -32,11 +34,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// The status a program should exit with: 2 usage, 4 cannot bind, 5 workers keep crashing,
+    /// The status a program should exit with: 2 usage, 3 configuration, 4 cannot bind, 5 workers keep crashing,
     /// 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_) => 2,
+            Self::Configuration(_) => 3,
             Self::Bind { .. } => 4,
             Self::Crashing { .. } => 5,
             Self::Io { .. } => 1,
@@ -52,7 +55,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Settings(what) => f.write_str(what),
+            Self::Settings(what) | Self::Configuration(what) => f.write_str(what),
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Crashing { deaths, last } => write!(
                 f,
@@ -67,7 +70,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind { source, .. } | Self::Io { source, .. } => Some(source),
-            Self::Settings(_) | Self::Crashing { .. } => None,
+            Self::Settings(_) | Self::Configuration(_) | Self::Crashing { .. } => None,
         }
     }
 }

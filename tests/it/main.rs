@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)] // In helpers of tests as in tests: the caller is who failed.
 
 mod client;
+mod config;
 mod crash;
 mod descriptors;
 mod fairness;

@@ -52,6 +52,8 @@ const IMPURE: [&str; 11] = [
 /// Values, not sockets.
 const PURE_AFTER_ALL: [&str; 2] = ["std::net::Ipv4Addr", "std::net::Ipv6Addr"];
 
+const MAN: [&str; 2] = ["man/mcluster.1", "man/mcluster.toml.5"];
+
 const LONGEST_FILE: usize = 500;
 
 const TOP_LEVEL: [&str; 17] = [
@@ -78,7 +80,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -272,7 +274,7 @@ fn files_say_what_they_are_and_stay_short() {
 
 #[test]
 fn nothing_speaks_of_one_machine() {
-    let documents = ["README.md", "CHANGELOG.md", "man/mcluster.1"];
+    let documents = ["README.md", "CHANGELOG.md", MAN[0], MAN[1]];
     let documents = documents.map(|path| (path.to_owned(), read(path)));
     let mut problems = Vec::new();
     for (path, text) in library().into_iter().chain(documents) {
@@ -315,13 +317,13 @@ fn the_first_example_is_the_same_everywhere() {
 }
 
 /// An option as `--help` shows it.
-struct Flag {
-    name: String,
-    default: Option<String>,
+pub(crate) struct Flag {
+    pub(crate) name: String,
+    pub(crate) default: Option<String>,
 }
 
 /// What the program says of itself.
-fn help(arguments: &[&str]) -> String {
+pub(crate) fn help(arguments: &[&str]) -> String {
     let program = Command::new(env!("CARGO_BIN_EXE_mcluster"))
         .args(arguments)
         .output()
@@ -335,7 +337,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     text.split_once(start)?.1.split(end).next()
 }
 
-fn flags(help: &str) -> Vec<Flag> {
+pub(crate) fn flags(help: &str) -> Vec<Flag> {
     let options = help
         .split("\nOptions:\n")
         .nth(1)
@@ -358,19 +360,23 @@ fn flags(help: &str) -> Vec<Flag> {
 }
 
 fn man() -> String {
-    read("man/mcluster.1")
+    read(MAN[0])
 }
 
-/// One section of the manual page, as it was written.
+/// One section of the command's manual page, as it was written.
 fn section(name: &str) -> String {
-    let man = man();
-    let text = between(&man, &format!("\n.Sh {name}\n"), "\n.Sh ");
+    section_of(&man(), name)
+}
+
+/// One section of a manual page.
+pub(crate) fn section_of(man: &str, name: &str) -> String {
+    let text = between(man, &format!("\n.Sh {name}\n"), "\n.Sh ");
     text.unwrap_or_else(|| panic!("no section {name}"))
         .to_owned()
 }
 
 /// The items of a section: the line of `.It`, and what follows it.
-fn items(section: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn items(section: &str) -> impl Iterator<Item = (&str, &str)> {
     let items = section.split("\n.It ").skip(1);
     items.map(|item| item.split_once('\n').unwrap_or((item, "")))
 }
@@ -402,7 +408,8 @@ fn the_manual_page_has_every_option_and_no_other() {
             _ => {}
         }
     }
-    let everywhere = flags(&help(&["--help"])).into_iter().chain(serve);
+    let others = [&["--help"][..], &["config", "--help"]].map(|words| flags(&help(words)));
+    let everywhere = others.into_iter().flatten().chain(serve);
     let known: BTreeSet<String> = everywhere.map(|flag| flag.name).collect();
     let man = man();
     let mentioned = man.lines().flat_map(long_flags);
@@ -412,7 +419,7 @@ fn the_manual_page_has_every_option_and_no_other() {
 }
 
 /// All words that begin with `MCLUSTER_`.
-fn variables(text: &str) -> BTreeSet<&str> {
+pub(crate) fn variables(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c| !is_word(c));
     words
         .filter(|word| word.len() > "MCLUSTER_".len() && word.starts_with("MCLUSTER_"))
@@ -466,9 +473,10 @@ fn the_manual_page_has_every_exit_status_and_no_other() {
 }
 
 #[test]
-fn the_manual_page_is_well_formed() {
+fn the_manual_pages_are_well_formed() {
     let lint = Command::new("mandoc")
-        .args(["-T", "lint", "-W", "warning", "man/mcluster.1"])
+        .args(["-T", "lint", "-W", "warning"])
+        .args(MAN)
         .current_dir(root())
         .output();
     match lint {
@@ -479,7 +487,7 @@ fn the_manual_page_is_well_formed() {
         }
         // Past libtest, which would keep the line of a test that passes to itself.
         Err(error) => {
-            let line = format!("skipped: the manual page is not checked: mandoc: {error}\n");
+            let line = format!("skipped: the manual pages are not checked: mandoc: {error}\n");
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
     }

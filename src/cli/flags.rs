@@ -3,7 +3,7 @@
 //! The options of `serve` are the one list that there is: variables, keys of `mcluster.toml` and
 //! what `mcluster config` prints are derived from it by `sources`, `file` and `show`.
 
-use super::values::{Pool, duration, head_size, pool, size};
+use super::values::{Pool, Shell, duration, head_size, pool, size};
 use crate::http::MAX_FIELDS;
 use crate::{Limits, Listen, Mode, SchedulingPolicy, Workers};
 use clap::{Args, Parser, Subcommand, value_parser};
@@ -36,6 +36,11 @@ pub(super) enum Command {
         #[command(flatten)]
         serve: Box<Serve>,
     },
+    /// Print a script that completes this command's words in a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
 }
 
 impl Cli {
@@ -45,6 +50,7 @@ impl Cli {
             Command::Serve(serve) | Command::Check(serve) | Command::Config { serve, .. } => {
                 Some(serve)
             }
+            Command::Completions { .. } => None,
         }
     }
 }

@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use values::Shell;
 
 /// Runs the command with this process's arguments.
 ///
@@ -54,7 +55,20 @@ fn obey(said: Said) -> crate::Result<()> {
         }
         Command::Config { json: true, .. } => print(&show::json(&said)?),
         Command::Config { json: false, .. } => print(&show::toml(&said)?),
+        Command::Completions { shell } => print(&completions(*shell)),
     }
+}
+
+fn completions(shell: Shell) -> String {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    // Into memory first: clap_complete panics when it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "mcluster", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Puts an answer on stdout.

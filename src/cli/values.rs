@@ -1,5 +1,6 @@
-//! The words of single flags: durations, sizes, the pool's size.
+//! The words of single flags: durations, sizes, the pool's size, shells.
 
+use clap::ValueEnum;
 use std::time::Duration;
 
 /// A duration with its unit: `500ms`, `30s`, `5m`, `1h`.
@@ -77,6 +78,14 @@ pub(super) fn pool(words: &str) -> Result<Pool, String> {
             "{words:?} is no pool (auto, or a number from 0 to 1024)"
         )),
     }
+}
+
+/// A shell that completions can be made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[cfg(test)]

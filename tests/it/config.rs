@@ -419,6 +419,28 @@ fn every_option_is_printed() {
     }
 }
 
+#[test]
+fn completions_for_each_shell() {
+    // A broken file is of no concern to them.
+    let place = directory("nonsense");
+    for (shell, words) in [
+        ("bash", "complete "),
+        ("zsh", "#compdef"),
+        ("fish", "complete "),
+    ] {
+        let script = said(&place, &["completions", shell], &[]);
+        assert!(script.contains(words), "{shell}");
+        // fish has the name without its dashes.
+        assert!(
+            script.contains("workers") && script.contains("max-head"),
+            "{shell}"
+        );
+        assert_eq!(script.contains("--workers"), shell != "fish", "{shell}");
+    }
+    let said = refused(&place, &["completions", "tcsh"], &[], 2);
+    assert!(said.contains("bash, zsh, fish"), "{said}");
+}
+
 /// The flags of `serve` that a file may have.
 fn keys() -> BTreeSet<String> {
     let serve = flags(&help(&["serve", "--help"]));

@@ -2,8 +2,9 @@
 //! it. Holds the keys of mcluster.toml(5) and the flags of `serve --help` equal.
 
 use crate::client::Client;
+use crate::manual::{flags, help, items, section_of};
 use crate::support::{Directory, Server, address_of, command, output};
-use crate::tidy::{flags, help, items, read, section_of};
+use crate::tidy::read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
@@ -237,7 +238,7 @@ fn no_variable_that_is_empty_counts() {
     let nothing = Directory::new();
     let usual = said(&nothing, &["config"], &[]);
     let serve = help(&["serve", "--help"]);
-    let names = crate::tidy::variables(&serve);
+    let names = crate::manual::variables(&serve);
     assert!(names.len() > 10 && names.contains("MCLUSTER_CONFIG"));
     let mut all: Vec<_> = names.into_iter().map(|name| (name, "")).collect();
     all.extend([("HOST", ""), ("PORT", ""), ("WEB_CONCURRENCY", "")]);

@@ -13,6 +13,7 @@ mod descriptors;
 mod fairness;
 mod listen;
 mod load;
+mod manual;
 mod modes;
 mod routes;
 mod stop;

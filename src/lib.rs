@@ -29,6 +29,7 @@
 //! | 3 | `app` | what users write against: routes, requests, responses |
 //! | 2 | `ipc`, `pool` | the talk of primary and workers; threads for CPU-heavy handlers |
 //! | 1 | `net`; `http`, `metrics`, `board` | readiness, timers; pure protocol, counters, the scoreboard |
+//! | 1 | `status`, `runtime` | what a cluster says of itself, as JSON and Prometheus text; where its socket is |
 //! | 0 | `sys` | every system call; the only `unsafe` |
 //!
 //! # The line of one request
@@ -56,7 +57,13 @@ mod metrics;
 mod net;
 mod pool;
 mod primary;
+#[cfg(feature = "control")]
+#[allow(dead_code)] // The command uses its half without the one for the control server.
+mod runtime;
 mod server;
+#[cfg(feature = "control")]
+#[allow(dead_code)] // As above.
+mod status;
 mod sys;
 mod worker;
 

@@ -221,6 +221,12 @@ pub(crate) fn parent_pid() -> Pid {
     Pid::from_raw(unistd::getppid().as_raw())
 }
 
+/// The effective user of this process; see geteuid(2).
+#[cfg(feature = "control")]
+pub(crate) fn user_id() -> u32 {
+    unistd::geteuid().as_raw()
+}
+
 /// The name of a signal, such as `SIGTERM`; see signal(7). Real-time signals have none.
 pub(crate) fn signal_name(signal: i32) -> Option<&'static str> {
     Signal::try_from(signal).ok().map(Signal::as_str)

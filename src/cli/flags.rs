@@ -2,7 +2,9 @@
 //!
 //! The options of `serve` are the one list that there is: variables, keys of `mcluster.toml` and
 //! what `mcluster config` prints are derived from it by `sources`, `file` and `show`.
+//! Those of the commands that steer a running cluster are with `steer`.
 
+use super::steer::Steer;
 use super::values::{Pool, Shell, duration, head_size, pool, size};
 use crate::http::MAX_FIELDS;
 use crate::{Limits, Listen, Mode, SchedulingPolicy, Workers};
@@ -36,6 +38,8 @@ pub(super) enum Command {
         #[command(flatten)]
         serve: Box<Serve>,
     },
+    #[command(flatten)]
+    Steer(Steer),
     /// Print a script that completes this command's words in a shell
     Completions {
         /// Which shell
@@ -50,7 +54,7 @@ impl Cli {
             Command::Serve(serve) | Command::Check(serve) | Command::Config { serve, .. } => {
                 Some(serve)
             }
-            Command::Completions { .. } => None,
+            Command::Steer(_) | Command::Completions { .. } => None,
         }
     }
 }

@@ -2,12 +2,17 @@
 //!
 //! `flags` says what may be written, `values` reads the words of single flags, `file` those of
 //! `mcluster.toml`, and `sources` says which of them counts; `show` prints what came of it. Here
-//! they become a [`Cluster`]. Owns stdout (the `listening on` lines) and the log on stderr.
+//! they become a [`Cluster`]. `steer` is for a cluster that runs already: by `client` it asks, in
+//! `table` and `events` it shows. Owns stdout (the `listening on` lines) and the log on stderr.
 
+mod client;
+mod events;
 mod file;
 mod flags;
 mod show;
 mod sources;
+mod steer;
+mod table;
 mod values;
 
 use crate::{Cluster, ClusterHandle, Event, demo};
@@ -55,6 +60,7 @@ fn obey(said: Said) -> crate::Result<()> {
         }
         Command::Config { json: true, .. } => print(&show::json(&said)?),
         Command::Config { json: false, .. } => print(&show::toml(&said)?),
+        Command::Steer(steer) => steer::obey(steer),
         Command::Completions { shell } => print(&completions(*shell)),
     }
 }
@@ -71,20 +77,24 @@ fn completions(shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Puts an answer on stdout.
+/// Puts an answer on stdout. Who closed the pipe has read enough.
 fn print(text: &str) -> crate::Result<()> {
+    put(text).map(drop)
+}
+
+/// Puts text on stdout; whether anybody reads on.
+fn put(text: &str) -> crate::Result<bool> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match written {
-        // Who closed the pipe has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(source) => Err(crate::Error::Io {
             what: "stdout",
             source,
         }),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }
 

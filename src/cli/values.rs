@@ -1,5 +1,7 @@
-//! The words of single flags: durations, sizes, the pool's size, shells.
+//! The words of single flags: durations, sizes, the pool's size, names, signals, shells.
 
+use crate::runtime;
+use crate::sys::process;
 use clap::ValueEnum;
 use std::time::Duration;
 
@@ -80,6 +82,30 @@ pub(super) fn pool(words: &str) -> Result<Pool, String> {
     }
 }
 
+/// The name of a cluster.
+pub(super) fn name(words: &str) -> Result<String, String> {
+    runtime::check_name(words).map(|()| words.to_owned())
+}
+
+/// A signal by its name, with or without `SIG`, or by its number: its name without `SIG`, or the
+/// number of one that has none.
+pub(super) fn signal(words: &str) -> Result<String, String> {
+    let upper = words.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let number: Option<i32> = words.parse().ok();
+    let found = (1..=LAST_SIGNAL).find_map(|candidate| {
+        let name = process::signal_name(candidate);
+        let name = name.map(|name| name.trim_start_matches("SIG").to_owned());
+        let by_name = name.as_deref() == Some(short);
+        (by_name || number == Some(candidate))
+            .then(|| name.unwrap_or_else(|| candidate.to_string()))
+    });
+    found.ok_or_else(|| format!("{words:?} is no signal (such as TERM, SIGKILL or 9)"))
+}
+
+/// The last of the real-time signals.
+const LAST_SIGNAL: i32 = 64;
+
 /// A shell that completions can be made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Shell {
@@ -144,5 +170,23 @@ mod tests {
         assert_eq!(pool("auto"), Ok(Pool::Auto));
         assert_eq!(pool("0"), Ok(Pool::Threads(0)));
         assert!(pool("-1").is_err() && pool("1025").is_err() && pool("").is_err());
+    }
+    #[test]
+    fn signals() {
+        let cases = [
+            ("TERM", "TERM"),
+            ("SIGTERM", "TERM"),
+            ("sigterm", "TERM"),
+            ("15", "TERM"),
+            ("kill", "KILL"),
+            ("USR2", "USR2"),
+            ("40", "40"),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(signal(words).as_deref(), Ok(expected), "{words}");
+        }
+        for words in ["", "0", "-9", "65", "SIG", "SIGSIGTERM", "TERM ", "NOPE"] {
+            assert!(signal(words).is_err(), "{words}");
+        }
     }
 }

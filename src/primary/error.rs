@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 /// What went wrong with a cluster.
 #[derive(Debug)]
@@ -24,6 +25,17 @@ pub enum Error {
         /// How the last one ended.
         last: String,
     },
+    /// Nobody answers at the control socket of a running cluster.
+    Unreachable {
+        /// The cluster's name.
+        name: String,
+        /// Its control socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A running cluster refused what it was asked for, or tried and gave up.
+    Refused(String),
     /// The system refused something.
     Io {
         /// What was tried.
@@ -35,13 +47,15 @@ pub enum Error {
 
 impl Error {
     /// The status a program should exit with: 2 usage, 3 configuration, 4 cannot bind, 5 workers keep crashing,
-    /// 1 anything else.
+    /// 6 no answer at the control socket, 8 refused or given up, 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_) => 2,
             Self::Configuration(_) => 3,
             Self::Bind { .. } => 4,
             Self::Crashing { .. } => 5,
+            Self::Unreachable { .. } => 6,
+            Self::Refused(_) => 8,
             Self::Io { .. } => 1,
         }
     }
@@ -55,11 +69,18 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Settings(what) | Self::Configuration(what) => f.write_str(what),
+            Self::Settings(what) | Self::Configuration(what) | Self::Refused(what) => {
+                f.write_str(what)
+            }
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Crashing { deaths, last } => write!(
                 f,
                 "giving up: {deaths} workers died and none was ever ready; the last ended with {last}"
+            ),
+            Self::Unreachable { name, path, source } => write!(
+                f,
+                "cannot reach the cluster {name:?} at {}: {source} (is it running?)",
+                path.display()
             ),
             Self::Io { what, source } => write!(f, "{what}: {source}"),
         }
@@ -69,8 +90,13 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind { source, .. } | Self::Io { source, .. } => Some(source),
-            Self::Settings(_) | Self::Configuration(_) | Self::Crashing { .. } => None,
+            Self::Bind { source, .. }
+            | Self::Unreachable { source, .. }
+            | Self::Io { source, .. } => Some(source),
+            Self::Settings(_)
+            | Self::Configuration(_)
+            | Self::Crashing { .. }
+            | Self::Refused(_) => None,
         }
     }
 }

@@ -16,6 +16,7 @@ mod load;
 mod manual;
 mod modes;
 mod routes;
+mod steer;
 mod stop;
 mod support;
 mod tidy;

@@ -80,6 +80,58 @@ fn long_flags(line: &str) -> impl Iterator<Item = &str> {
     pairs.filter_map(move |at| words[at].strip_prefix('-'))
 }
 
+/// The commands for a cluster that runs already.
+const STEERING: [&str; 10] = [
+    "status", "top", "scale", "reload", "restart", "stop", "schedule", "kill", "events", "list",
+];
+
+#[test]
+fn the_manual_page_has_every_command() {
+    let help = help(&["--help"]);
+    let commands = between(&help, "\nCommands:\n", "\n\n").unwrap();
+    let names = commands.lines().filter(|line| line.starts_with("  "));
+    let names: BTreeSet<_> = names
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    let others = ["serve", "check", "config", "completions"];
+    let known: BTreeSet<_> = others.into_iter().chain(STEERING).collect();
+    assert_eq!(names, known);
+    let synopsis = section("SYNOPSIS");
+    for name in names {
+        let mut words = synopsis.split_whitespace();
+        assert!(words.any(|word| word == name), "SYNOPSIS lacks {name}");
+    }
+}
+
+#[test]
+fn the_manual_page_has_every_option_of_steering() {
+    let steering = section("STEERING");
+    let item = |flag: &str| between(&steering, &format!("\n.It Fl -{flag}"), "\n.It ");
+    let mut problems = Vec::new();
+    for command in STEERING {
+        if !steering.contains(&format!("\n.It Cm {command}")) {
+            problems.push(format!("STEERING lacks {command}"));
+        }
+        for Flag { name, default } in flags(&help(&[command, "--help"])) {
+            if name == "help" {
+                continue;
+            }
+            match (item(&name), default) {
+                (None, _) => problems.push(format!("STEERING lacks --{name}")),
+                (Some(text), Some(default)) => {
+                    let word = default.split(' ').next().unwrap_or_default();
+                    if !text.contains(word) {
+                        problems.push(format!("no default of --{name}: {default}"));
+                    }
+                }
+                (Some(_), None) => {}
+            }
+        }
+    }
+    none(&problems);
+}
+
 #[test]
 fn the_manual_page_has_every_option_and_no_other() {
     let serve = flags(&help(&["serve", "--help"]));
@@ -100,7 +152,8 @@ fn the_manual_page_has_every_option_and_no_other() {
         }
     }
     let others = [&["--help"][..], &["config", "--help"]].map(|words| flags(&help(words)));
-    let everywhere = others.into_iter().flatten().chain(serve);
+    let steering = STEERING.map(|command| flags(&help(&[command, "--help"])));
+    let everywhere = others.into_iter().chain(steering).flatten().chain(serve);
     let known: BTreeSet<String> = everywhere.map(|flag| flag.name).collect();
     let man = man();
     let mentioned = man.lines().flat_map(long_flags);
@@ -119,12 +172,20 @@ pub(crate) fn variables(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_manual_page_has_every_variable_and_no_other() {
-    let help = help(&["serve", "--help"]);
+    let mut helps = help(&["serve", "--help"]);
+    helps.extend(STEERING.map(|command| help(&[command, "--help"])));
     let environment = section("ENVIRONMENT");
-    assert_eq!(variables(&environment), variables(&help));
+    assert_eq!(variables(&environment), variables(&helps));
     let man = man();
-    assert_eq!(variables(&man), variables(&help));
-    for name in ["WEB_CONCURRENCY", "HOST", "PORT", "LISTEN_FDS", "RUST_LOG"] {
+    assert_eq!(variables(&man), variables(&helps));
+    for name in [
+        "WEB_CONCURRENCY",
+        "HOST",
+        "PORT",
+        "LISTEN_FDS",
+        "RUST_LOG",
+        "XDG_RUNTIME_DIR",
+    ] {
         assert!(environment.contains(name), "{name}");
     }
 }

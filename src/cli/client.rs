@@ -1,0 +1,327 @@
+//! HTTP over a control socket: one request, its answer, by blocking reads with a limit of time.
+//!
+//! Believes nothing of what comes: heads and bodies are bounded, and what makes no sense is an
+//! error. What a status means is left to `steer`, what a stream of events says to `events`.
+
+use crate::http::ChunkedDecoder;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+const LONGEST_HEAD: usize = 64 << 10;
+const MOST_FIELDS: usize = 100;
+
+/// The longest body that is kept whole: a thousand workers take less than one megabyte.
+const LONGEST_BODY: usize = 16 << 20;
+
+const READ_AT_ONCE: usize = 16 << 10;
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+/// An answer whose body is still to come.
+#[derive(Debug)]
+pub(super) struct Incoming<R> {
+    pub(super) status: u16,
+    source: R,
+    /// Read and not used yet.
+    ahead: Vec<u8>,
+    framing: Framing,
+}
+
+#[derive(Debug)]
+enum Framing {
+    /// Bytes still to come.
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+    UntilClose,
+    Done,
+}
+
+/// Connects to a control socket. Then each read and write has `patience`, or all the time there is.
+///
+/// # Errors
+///
+/// Those of connect(2), and a path that is too long for a socket.
+pub(super) fn connect(path: &Path, patience: Option<Duration>) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(patience)?;
+    stream.set_write_timeout(patience)?;
+    Ok(stream)
+}
+
+/// Sends a request without a body and reads the head of its answer.
+///
+/// # Errors
+///
+/// Those of reading and writing, `TimedOut` when the patience ends, and `InvalidData` for what is
+/// no answer.
+pub(super) fn request<S: Read + Write>(
+    mut stream: S,
+    method: &str,
+    target: &str,
+) -> io::Result<Incoming<S>> {
+    let length = match method {
+        "GET" => "",
+        _ => "Content-Length: 0\r\n",
+    };
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: mcluster\r\nConnection: close\r\n{length}\r\n"
+    );
+    stream.write_all(head.as_bytes()).map_err(timed_out)?;
+    Incoming::read(stream)
+}
+
+impl<R: Read> Incoming<R> {
+    /// Reads the head of an answer.
+    fn read(mut source: R) -> io::Result<Self> {
+        let mut ahead = Vec::new();
+        loop {
+            if let Some((length, status, framing)) = head(&ahead)? {
+                ahead.drain(..length);
+                // What comes before the answer itself says nothing here.
+                if (100..200).contains(&status) {
+                    continue;
+                }
+                return Ok(Self {
+                    status,
+                    source,
+                    ahead,
+                    framing,
+                });
+            }
+            if ahead.len() > LONGEST_HEAD {
+                return Err(nonsense("the head of the answer is too long"));
+            }
+            if more(&mut source, &mut ahead)? == 0 {
+                return Err(match ahead.is_empty() {
+                    true => io::Error::new(ErrorKind::UnexpectedEof, "it closed without an answer"),
+                    false => broken_off(),
+                });
+            }
+        }
+    }
+
+    /// Waits for more of the body and appends it; whether more may come.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, `UnexpectedEof` when the body breaks off, `InvalidData` for wrong chunks.
+    pub(super) fn next(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
+        if self.ahead.is_empty() && !matches!(self.framing, Framing::Length(0) | Framing::Done) {
+            let ended = more(&mut self.source, &mut self.ahead)? == 0;
+            if ended {
+                return match std::mem::replace(&mut self.framing, Framing::Done) {
+                    Framing::UntilClose => Ok(false),
+                    _ => Err(broken_off()),
+                };
+            }
+        }
+        let done = match &mut self.framing {
+            Framing::Length(left) => {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX);
+                let taken = taken.min(self.ahead.len());
+                body.extend(self.ahead.drain(..taken));
+                *left -= taken as u64;
+                *left == 0
+            }
+            Framing::Chunked(decoder) => {
+                let decoded = decoder.decode(&self.ahead, body);
+                self.ahead.clear();
+                decoded.map_err(|error| nonsense(&error.to_string()))?.1
+            }
+            Framing::UntilClose => {
+                body.append(&mut self.ahead);
+                false
+            }
+            Framing::Done => true,
+        };
+        if done {
+            self.framing = Framing::Done;
+        }
+        Ok(!done)
+    }
+
+    /// The answer with its whole body.
+    ///
+    /// # Errors
+    ///
+    /// As [`Incoming::next`], and `InvalidData` for a body that is too long.
+    pub(super) fn whole(mut self) -> io::Result<Answer> {
+        let mut body = Vec::new();
+        while self.next(&mut body)? {
+            if body.len() > LONGEST_BODY {
+                return Err(nonsense("the answer is too long"));
+            }
+        }
+        let status = self.status;
+        Ok(Answer { status, body })
+    }
+}
+
+/// The length of a head, its status, and how its body ends; None while it is not whole.
+fn head(bytes: &[u8]) -> io::Result<Option<(usize, u16, Framing)>> {
+    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    let length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(nonsense(&format!("not HTTP: {error}"))),
+    };
+    let status = response.code.unwrap_or_default();
+    let value = |name: &str| {
+        let mut fields = response.headers.iter();
+        let field = fields.find(|field| field.name.eq_ignore_ascii_case(name));
+        field.map(|field| field.value.trim_ascii())
+    };
+    // In the order of RFC 9112 section 6.3.
+    let framing = match (value("Transfer-Encoding"), value("Content-Length")) {
+        _ if status < 200 || status == 204 || status == 304 => Framing::Done,
+        (Some(coding), _) if coding.eq_ignore_ascii_case(b"chunked") => {
+            Framing::Chunked(Box::new(ChunkedDecoder::new(u64::MAX)))
+        }
+        (Some(_), _) => return Err(nonsense("a transfer coding that is not known")),
+        (None, Some(length)) => {
+            let length = str::from_utf8(length)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            Framing::Length(length.ok_or_else(|| nonsense("a length that is no number"))?)
+        }
+        (None, None) => Framing::UntilClose,
+    };
+    Ok(Some((length, status, framing)))
+}
+
+/// Reads what is there and appends it; 0 at the end.
+fn more(source: &mut impl Read, ahead: &mut Vec<u8>) -> io::Result<usize> {
+    let mut buffer = [0; READ_AT_ONCE];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(length) => {
+                ahead.extend_from_slice(&buffer[..length]);
+                return Ok(length);
+            }
+            // A read with a limit of time is interrupted by SIGCONT, whatever handles that.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(timed_out(error)),
+        }
+    }
+}
+
+/// A limit of time shows as a call that would block.
+fn timed_out(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            io::Error::new(ErrorKind::TimedOut, "no answer in time")
+        }
+        _ => error,
+    }
+}
+
+fn nonsense(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
+}
+
+fn broken_off() -> io::Error {
+    io::Error::new(ErrorKind::UnexpectedEof, "the answer broke off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What reads `piece` bytes at a time.
+    struct Slowly<'a>(&'a [u8], usize);
+
+    impl Read for Slowly<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.min(self.0.len()).min(buffer.len());
+            buffer[..length].copy_from_slice(&self.0[..length]);
+            self.0 = &self.0[length..];
+            Ok(length)
+        }
+    }
+
+    fn answer(bytes: &[u8], piece: usize) -> io::Result<Answer> {
+        Incoming::read(Slowly(bytes, piece))?.whole()
+    }
+
+    #[test]
+    fn answers_however_they_come() {
+        let cases = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi, more",
+                200,
+                "hi",
+            ),
+            ("HTTP/1.1 409 Conflict\r\ncontent-length:0\r\n\r\n", 409, ""),
+            ("HTTP/1.1 200 OK\r\n\r\nuntil the end", 200, "until the end"),
+            ("HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 \r\n\r\n",
+                404,
+                "",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n",
+                200,
+                "hi!",
+            ),
+        ];
+        for (bytes, status, body) in cases {
+            for piece in 1..=bytes.len() {
+                let answer = answer(bytes.as_bytes(), piece).unwrap();
+                assert_eq!(answer.status, status, "{bytes:?}");
+                assert_eq!(answer.body, body.as_bytes(), "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        use ErrorKind::{InvalidData, UnexpectedEof};
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(2 * LONGEST_HEAD));
+        let cases = [
+            ("", UnexpectedEof),
+            ("HTTP/1.1 200", UnexpectedEof),
+            ("garbage\r\n\r\n", InvalidData),
+            ("\0\0\0\0", InvalidData),
+            (&long, InvalidData),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi",
+                UnexpectedEof,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nhi",
+                InvalidData,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+                InvalidData,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+                InvalidData,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nh",
+                UnexpectedEof,
+            ),
+        ];
+        for (bytes, kind) in cases {
+            for piece in [1, 7, 4096] {
+                let error = answer(bytes.as_bytes(), piece).unwrap_err();
+                assert_eq!(error.kind(), kind, "{bytes:.60?}: {error}");
+            }
+        }
+        let endless = "HTTP/1.1 200 OK\r\n\r\n".to_owned() + &"a".repeat(LONGEST_BODY + 1);
+        let error = answer(endless.as_bytes(), 1 << 20).unwrap_err();
+        assert_eq!(error.kind(), InvalidData);
+    }
+}

@@ -40,7 +40,7 @@ struct Cluster {
 impl Cluster {
     fn start(flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mcluster"))
-            .args(["--listen", "127.0.0.1:0", "--chaos"])
+            .args(["--listen", "127.0.0.1:0", "--control", "off", "--chaos"])
             .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

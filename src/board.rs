@@ -29,6 +29,7 @@ const BYTES_OUT: usize = 15;
 const CLASSES: usize = 16;
 const POOL_WAITING: usize = 21;
 const DOING: usize = 22;
+const THREAD: usize = 23;
 const LATENCY: usize = 24;
 /// Slots of a board: as many workers again may be on their way out.
 pub(crate) const SLOTS: usize = 2 * MAX_WORKERS;
@@ -140,6 +141,18 @@ impl Slot {
         self.word(TAKEN)
             .compare_exchange(taken, handed, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// Worker: says which thread it runs on.
+    pub(crate) fn set_thread(&self, thread: i32) {
+        self.set(THREAD, u64::from(thread.unsigned_abs()));
+    }
+
+    /// Primary: the thread that the worker runs on, once it has said so.
+    pub(crate) fn thread(&self) -> Option<i32> {
+        i32::try_from(self.get(THREAD))
+            .ok()
+            .filter(|&thread| thread > 0)
     }
 
     /// Worker: a turn of the loop begins.

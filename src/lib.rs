@@ -58,11 +58,9 @@ mod net;
 mod pool;
 mod primary;
 #[cfg(feature = "control")]
-#[allow(dead_code)] // The command uses its half without the one for the control server.
 mod runtime;
 mod server;
 #[cfg(feature = "control")]
-#[allow(dead_code)] // As above.
 mod status;
 mod sys;
 mod worker;

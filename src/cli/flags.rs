@@ -5,11 +5,14 @@
 //! Those of the commands that steer a running cluster are with `steer`.
 
 use super::steer::Steer;
-use super::values::{Pool, Shell, duration, head_size, pool, size};
+use super::values::{
+    Pool, Requests, Shell, duration, duration_or_none, head_size, name, pool, requests, size,
+};
 use crate::http::MAX_FIELDS;
+use crate::runtime;
 use crate::{Limits, Listen, Mode, SchedulingPolicy, Workers};
 use clap::{Args, Parser, Subcommand, value_parser};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Node's cluster for Rust: one port, many workers, as processes or as threads
@@ -92,7 +95,8 @@ pub(super) struct Serve {
     #[arg(short, long, value_name = "ADDR")]
     pub(super) listen: Vec<Listen>,
 
-    /// Who accepts connections: rr (the primary deals them out) or shared (every worker)
+    /// Who accepts connections: rr or least-connections (the primary deals them out), shared or
+    /// reuseport (every worker by itself)
     /// [default: rr, or MCLUSTER_SCHED_POLICY=rr|none from the environment]
     #[arg(
         short,
@@ -140,16 +144,88 @@ pub(super) struct Serve {
     #[arg(long, value_name = "N", env = "MCLUSTER_MAX_CONNECTIONS", value_parser = value_parser!(u64).range(1..=1_000_000), default_value = "10000")]
     max_connections: u64,
 
-    /// How long workers may finish when the cluster stops; then they are killed
+    /// How long a worker that goes may finish what it has; then it is killed
     #[arg(long, value_name = "TIME", env = "MCLUSTER_DRAIN_TIMEOUT", value_parser = duration, default_value = "30s")]
     pub(super) drain_timeout: Duration,
+
+    /// How long to go on serving between being told to stop and draining
+    #[arg(long, value_name = "TIME", env = "MCLUSTER_DRAIN_DELAY", value_parser = duration_or_none, default_value = "0")]
+    pub(super) drain_delay: Duration,
+
+    /// A worker whose loop stands still for longer is killed and replaced; 0 is off
+    #[arg(long, value_name = "TIME", env = "MCLUSTER_WORKER_TIMEOUT", value_parser = duration_or_none, default_value = "30s")]
+    worker_timeout: Duration,
+
+    /// How long a new worker may take until it listens
+    #[arg(long, value_name = "TIME", env = "MCLUSTER_START_TIMEOUT", value_parser = duration, default_value = "30s")]
+    pub(super) start_timeout: Duration,
+
+    /// Replace a worker that has answered so many requests, and up to JITTER more [default: off]
+    #[arg(long, value_name = "N[:JITTER]", env = "MCLUSTER_MAX_REQUESTS", value_parser = requests)]
+    pub(super) max_requests: Option<Requests>,
+
+    /// Replace a worker that has more memory than this; with processes only [default: off]
+    #[arg(long, value_name = "SIZE", env = "MCLUSTER_MAX_MEMORY", value_parser = size)]
+    pub(super) max_memory: Option<u64>,
+
+    /// Answer 200 at this path while serving, and 503 once told to stop [default: off]
+    #[arg(long, value_name = "PATH", env = "MCLUSTER_HEALTH_PATH")]
+    pub(super) health_path: Option<String>,
+
+    /// Workers run as this user, by name or number [default: the one who starts it]
+    #[arg(long, value_name = "USER", env = "MCLUSTER_USER")]
+    pub(super) user: Option<String>,
+
+    /// Workers run in this group, by name or number [default: the user's]
+    #[arg(long, value_name = "GROUP", env = "MCLUSTER_GROUP")]
+    pub(super) group: Option<String>,
+
+    /// The nice value of the workers, from -20 to 19 [default: the primary's]
+    #[arg(long, value_name = "N", env = "MCLUSTER_NICE", allow_negative_numbers = true, value_parser = value_parser!(i32).range(-20..=19))]
+    pub(super) nice: Option<i32>,
+
+    /// Keep each worker to one CPU
+    #[arg(long, env = "MCLUSTER_CPU_AFFINITY", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) cpu_affinity: bool,
+
+    /// The cluster's name, for the commands that steer it
+    #[arg(long, value_name = "NAME", env = "MCLUSTER_NAME", value_parser = name, default_value = runtime::USUAL_NAME)]
+    pub(super) name: String,
+
+    /// The control socket, or off [default: NAME.sock in the runtime directory]
+    #[arg(long, value_name = "PATH|off", env = "MCLUSTER_CONTROL")]
+    control: Option<PathBuf>,
+
+    /// Show the pages of the control socket at HOST:PORT too, to read only [default: off]
+    #[arg(long, value_name = "HOST:PORT", env = "MCLUSTER_ADMIN")]
+    pub(super) admin: Option<Listen>,
 
     /// Add the routes that break a worker on purpose: /crash, /panic, /hang
     #[arg(long, env = "MCLUSTER_CHAOS", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) chaos: bool,
 }
 
+/// Where the control socket is to be.
+pub(super) enum Control<'a> {
+    Off,
+    Usual,
+    At(&'a Path),
+}
+
 impl Serve {
+    pub(super) fn control(&self) -> Control<'_> {
+        match self.control.as_deref() {
+            None => Control::Usual,
+            Some(path) if path == "off" => Control::Off,
+            Some(path) => Control::At(path),
+        }
+    }
+
+    /// None is off.
+    pub(super) fn worker_timeout(&self) -> Option<Duration> {
+        Some(self.worker_timeout).filter(|time| !time.is_zero())
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits {
             head: self.max_head,

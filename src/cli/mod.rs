@@ -17,13 +17,13 @@ mod values;
 
 use crate::{Cluster, ClusterHandle, Event, demo};
 use clap::CommandFactory;
-use flags::{Cli, Command, Serve};
+use flags::{Cli, Command, Control, Serve};
 use sources::Said;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use values::Shell;
+use values::{Requests, Shell};
 
 /// Runs the command with this process's arguments.
 ///
@@ -145,6 +145,37 @@ fn run(serve: &Serve) -> crate::Result<()> {
     for address in &serve.listen {
         cluster = cluster.listen(address);
     }
+    cluster = cluster
+        .drain_delay(serve.drain_delay)
+        .worker_timeout(serve.worker_timeout())
+        .start_timeout(serve.start_timeout)
+        .cpu_affinity(serve.cpu_affinity);
+    if let Some(Requests { most, jitter }) = serve.max_requests {
+        cluster = cluster.max_requests(most, jitter);
+    }
+    if let Some(bytes) = serve.max_memory {
+        cluster = cluster.max_memory(bytes);
+    }
+    if let Some(path) = &serve.health_path {
+        cluster = cluster.health_path(path);
+    }
+    if let Some(user) = &serve.user {
+        cluster = cluster.user(user);
+    }
+    if let Some(group) = &serve.group {
+        cluster = cluster.group(group);
+    }
+    if let Some(nice) = serve.nice {
+        cluster = cluster.nice(nice);
+    }
+    if let Some(address) = &serve.admin {
+        cluster = cluster.admin(address);
+    }
+    cluster = match serve.control() {
+        Control::Off => cluster,
+        Control::Usual => cluster.name(&serve.name),
+        Control::At(path) => cluster.name(&serve.name).control(path),
+    };
     if let Some(threads) = serve.pool.threads() {
         cluster = cluster.pool(threads);
     }

@@ -25,6 +25,35 @@ pub(super) fn duration(words: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, or `0` for none.
+pub(super) fn duration_or_none(words: &str) -> Result<Duration, String> {
+    match split(words) {
+        ("0", "" | "ms" | "s" | "m" | "h") => Ok(Duration::ZERO),
+        _ => duration(words),
+    }
+}
+
+/// After how many requests a worker is replaced, and how much that may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Requests {
+    pub(super) most: u64,
+    pub(super) jitter: u64,
+}
+
+/// `N` or `N:JITTER`.
+pub(super) fn requests(words: &str) -> Result<Requests, String> {
+    let (most, jitter) = words.split_once(':').unwrap_or((words, "0"));
+    let limit = 1 << 48;
+    match (most.parse(), jitter.parse()) {
+        (Ok(most), Ok(jitter)) if (1..=limit).contains(&most) && jitter <= limit => {
+            Ok(Requests { most, jitter })
+        }
+        _ => Err(format!(
+            "{words:?} is no N or N:JITTER (such as 10000:1000)"
+        )),
+    }
+}
+
 /// A number of bytes, `k`, `M` and `G` being powers of 1024: `512`, `64k`, `1M`.
 pub(super) fn size(words: &str) -> Result<u64, String> {
     let wrong = || format!("{words:?} is no size (such as 512, 64k or 1M)");
@@ -144,6 +173,30 @@ mod tests {
             "99999999999999999999s",
         ] {
             assert!(duration(words).is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_none_and_what_may_differ() {
+        assert_eq!(duration_or_none("0"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_none("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_none("2s"), Ok(Duration::from_secs(2)));
+        assert!(duration_or_none("").is_err() && duration_or_none("0d").is_err());
+        let found = |most, jitter| Ok(Requests { most, jitter });
+        assert_eq!(requests("100"), found(100, 0));
+        assert_eq!(requests("100:10"), found(100, 10));
+        for words in [
+            "",
+            "0",
+            ":",
+            "1:",
+            ":1",
+            "-1",
+            "1:-1",
+            "1:2:3",
+            "9999999999999999",
+        ] {
+            assert!(requests(words).is_err(), "{words}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! From settings to a primary: checks them, binds, and makes everything that the loop needs.
 
+use super::control::Console;
 use super::event::Settings;
 use super::life::Past;
 use super::members::Members;
@@ -21,6 +22,7 @@ use crate::sys::{cpu, proc, process};
 use crate::worker;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Descriptors that a worker needs for other things than connections.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -67,6 +69,7 @@ impl Cluster {
                 .assume()
                 .map_err(Error::io("becoming another user"))?;
         }
+        let console = self.console(reactor.registry())?;
         let signals = SignalFd::new(&HEEDED).map_err(Error::io("reading signals"))?;
         register(reactor.registry(), &signals, super::SIGNALS)
             .map_err(Error::io("waiting for signals"))?;
@@ -120,6 +123,8 @@ impl Cluster {
             signals,
             ports,
             board,
+            console,
+            began: Instant::now(),
             members: Members::default(),
             supervisor,
             round: Round::default(),
@@ -190,6 +195,16 @@ impl Cluster {
             return wrong("listen and listen_by_workers exclude each other".to_owned());
         }
         Ok(())
+    }
+
+    #[cfg(feature = "control")]
+    fn console(&self, registry: &mio::Registry) -> Result<Option<Console>> {
+        Console::new(&self.access, registry)
+    }
+
+    #[cfg(not(feature = "control"))]
+    fn console(&self, _registry: &mio::Registry) -> Result<Option<Console>> {
+        Ok(None)
     }
 
     fn identity(&self) -> Result<Option<Identity>> {

@@ -48,6 +48,8 @@ pub struct Cluster {
     pub(super) nice: Option<i32>,
     pub(super) managed: bool,
     pub(super) silent: bool,
+    #[cfg(feature = "control")]
+    pub(super) access: super::control::Access,
     pub(super) on_worker: Option<OnWorker>,
     pub(super) observer: Option<Observer>,
 }
@@ -92,6 +94,8 @@ impl Cluster {
             nice: None,
             managed: true,
             silent: false,
+            #[cfg(feature = "control")]
+            access: super::control::Access::default(),
             on_worker: None,
             observer: None,
         }
@@ -246,6 +250,33 @@ impl Cluster {
         self
     }
 
+    /// The cluster's name, by which `mcluster status --name NAME` and its like find it: it has a
+    /// control socket of that name in this user's runtime directory. Without a name and a path it
+    /// has none. 1 to 64 letters, digits, dots, dashes and underscores.
+    #[cfg(feature = "control")]
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.access.name = Some(name.into());
+        self
+    }
+
+    /// The control socket, where it is not to be in the runtime directory. Its directory must not
+    /// be open to changes by other users.
+    #[cfg(feature = "control")]
+    #[must_use]
+    pub fn control(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.access.path = Some(path.into());
+        self
+    }
+
+    /// Shows what the control socket shows at this `HOST:PORT` as well; changes are refused there.
+    #[cfg(feature = "control")]
+    #[must_use]
+    pub fn admin(mut self, address: impl fmt::Display) -> Self {
+        self.access.admin = Some(address.to_string());
+        self
+    }
+
     /// Calls `start` in each worker before it serves, on its loop.
     #[must_use]
     pub fn on_worker(mut self, start: impl Fn(&Worker) + Send + Sync + 'static) -> Self {
@@ -291,12 +322,12 @@ impl Cluster {
                 work_and_exit(app, *seat, parent)
             }
             Ok(Ended::Stopped) => {
-                primary.clean_up();
+                primary.clean_up(None);
                 Ok(())
             }
             Err(error) => {
                 primary.members.kill_all();
-                primary.clean_up();
+                primary.clean_up(Some(&error.to_string()));
                 Err(error)
             }
         }

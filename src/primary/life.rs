@@ -12,6 +12,7 @@ use crate::net::register_reader;
 use crate::net::token::FIRST;
 use crate::sys::{proc, process};
 use crate::worker::{Seat, WorkerId};
+use std::collections::BTreeMap;
 use std::io;
 
 /// What the dead have done, and what was lost with them.
@@ -24,6 +25,16 @@ pub(super) struct Past {
     pub(super) lost_connections: u64,
     /// Requests that they were working on, so far as they had said.
     pub(super) lost_requests: u64,
+    /// How many workers each place has had.
+    pub(super) launched: BTreeMap<usize, u64>,
+}
+
+impl Past {
+    /// How many workers a place had before the present one.
+    pub(super) fn launched_before(&self, place: usize) -> u64 {
+        let launched = self.launched.get(&place).copied();
+        launched.unwrap_or(0).saturating_sub(1)
+    }
 }
 
 impl Primary {
@@ -101,6 +112,7 @@ impl Primary {
     fn enlist(&mut self, carrier: Carrier, recruit: Recruit, number: usize) {
         let id = recruit.id;
         self.slots.insert(number);
+        *self.past.launched.entry(recruit.place).or_default() += 1;
         recruit.handle.set_pid(carrier.pid().as_raw());
         let member = Member::new(recruit, number, carrier, self.reactor.now());
         let token = FIRST + id.0 as usize;

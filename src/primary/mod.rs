@@ -8,6 +8,11 @@
 
 mod begin;
 mod cluster;
+#[cfg(feature = "control")]
+mod control;
+#[cfg(not(feature = "control"))]
+#[path = "no_control.rs"]
+mod control;
 mod deal;
 mod error;
 mod event;
@@ -34,13 +39,14 @@ pub use workers::Workers;
 
 use crate::app::App;
 use crate::board::Board;
-use crate::net::Reactor;
 use crate::net::token::FIRST;
+use crate::net::{Reactor, Ready};
 use crate::sys::process;
 use crate::sys::signal::{
     SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SignalFd,
 };
 use crate::worker::{OnWorker, Seat, WorkerId};
+use control::Console;
 use hands::Arrival;
 use life::Past;
 use members::Members;
@@ -63,6 +69,8 @@ enum Wake {
     Listener(usize),
     /// A worker said something, or is gone.
     Worker(WorkerId),
+    /// Something at the control interface.
+    Console(Ready),
 }
 
 /// How the loop ended.
@@ -99,6 +107,10 @@ struct Primary {
     signals: SignalFd,
     ports: Ports,
     board: Arc<Board>,
+    /// The control interface, where there is one.
+    console: Option<Console>,
+    /// When this cluster began.
+    began: Instant,
     members: Members,
     supervisor: Supervisor,
     round: Round,
@@ -146,13 +158,16 @@ impl Primary {
             self.reactor
                 .wait(self.deadline())
                 .map_err(Error::io("waiting for events"))?;
+            let mut console = Vec::new();
             for wake in self.wakes() {
                 match wake {
                     Wake::Signals => self.heed_signals()?,
                     Wake::Listener(token) => self.accept(token),
                     Wake::Worker(id) => self.hear(id),
+                    Wake::Console(ready) => console.push(ready),
                 }
             }
+            self.serve_console(&console);
             self.watch();
             if std::mem::take(&mut self.deaths) {
                 self.reap_strangers();
@@ -181,15 +196,13 @@ impl Primary {
     }
 
     fn wakes(&self) -> Vec<Wake> {
-        let wake = |token| match token {
+        let wake = |ready: Ready| match ready.token {
             SIGNALS => Wake::Signals,
+            token if Console::owns(token) => Wake::Console(ready),
             token if token < FIRST => Wake::Listener(token),
             token => Wake::Worker(WorkerId((token - FIRST) as u32)),
         };
-        self.reactor
-            .ready()
-            .map(|ready| wake(ready.token))
-            .collect()
+        self.reactor.ready().map(wake).collect()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -201,6 +214,7 @@ impl Primary {
             self.inspect_at,
             self.flush_at,
             self.watch.deadline(),
+            self.console.as_ref().and_then(Console::deadline),
         ];
         all.into_iter().flatten().min()
     }
@@ -252,6 +266,7 @@ impl Primary {
     }
 
     fn tell(&mut self, event: &Event) {
+        self.note(event);
         // Taken out, since the application may ask for something meanwhile.
         if let Some(mut observer) = self.observer.take() {
             observer(&self.handle, event);
@@ -260,7 +275,8 @@ impl Primary {
     }
 
     /// The last act of a primary that stops: what must be undone outside of this process.
-    fn clean_up(&mut self) {
+    fn clean_up(&mut self, failed: Option<&str>) {
+        self.close_console(failed);
         self.ports.close_all(self.reactor.registry());
         self.handle.clear();
         // A signal more while it was stopping has been heeded.

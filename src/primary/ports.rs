@@ -31,6 +31,13 @@ pub(super) struct Port {
     pub(super) users: BTreeSet<WorkerId>,
 }
 
+impl Port {
+    /// Where it is, as users write it.
+    pub(super) fn url(&self) -> String {
+        url(&self.address)
+    }
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Ports {

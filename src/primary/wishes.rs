@@ -43,8 +43,7 @@ impl Primary {
                 Wish::Scale { workers } => self.scale(workers),
                 Wish::Reload => self.reload(),
                 Wish::Restart => {
-                    log::info!("all workers are replaced at once");
-                    self.supervisor.restart(self.reactor.now());
+                    self.begin_restart();
                 }
                 Wish::Schedule { policy } => self.set_policy(policy),
                 Wish::Stop => self.stop(),
@@ -159,6 +158,17 @@ impl Primary {
         Ok(change)
     }
 
+    /// Replaces all workers at once.
+    pub(super) fn begin_restart(&mut self) -> Change {
+        log::info!("restarting: all workers are replaced at once");
+        let change = self.supervisor.restart(self.reactor.now());
+        for member in self.members.iter_mut() {
+            member.handle.set_leaving();
+            member.leaving = true;
+        }
+        change
+    }
+
     /// Says what has become of what was asked for.
     pub(super) fn conclude(&mut self) {
         let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wishes.farewells)
@@ -169,6 +179,7 @@ impl Primary {
             done(&self.handle);
         }
         self.conclude_reload();
+        self.conclude_changes();
         let over = !self.supervisor.managed()
             && self.members.is_empty()
             && !self.supervisor.expects_anybody()

@@ -53,6 +53,35 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Checks that nobody else may replace what this user puts into a directory: it belongs to this
+/// user or to root, and others may not write there, unless it is sticky, as `/tmp` is.
+///
+/// # Errors
+///
+/// `PermissionDenied`, saying what is wrong; those of stat(2).
+pub(crate) fn safe_directory(path: &Path) -> io::Result<()> {
+    // The parent of a name alone.
+    let path = match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    };
+    let found = fs::metadata(path)?;
+    let refuse = |what: &str| {
+        let what = format!("{} {what}", path.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
+    };
+    let owner = found.uid();
+    if owner != 0 && owner != geteuid().as_raw() {
+        return refuse(&format!("belongs to user {owner}"));
+    }
+    let mode = found.mode();
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        let mode = mode & 0o777;
+        return refuse(&format!("may be changed by others: its mode is {mode:04o}"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
@@ -138,5 +167,19 @@ mod tests {
         };
         let what = format!("belongs to user {owner}, not to user {ours}");
         assert_eq!(refusal(&path), what);
+    }
+
+    #[test]
+    fn a_directory_is_safe_when_others_cannot_change_it() {
+        let directory = TempDir::new();
+        let path = directory.join("d");
+        fs::create_dir(&path).expect("made");
+        let cases = [(0o700, true), (0o755, true), (0o775, false), (0o1777, true)];
+        for (mode, safe) in cases {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("ours");
+            assert_eq!(safe_directory(&path).is_ok(), safe, "{mode:o}");
+        }
+        assert!(safe_directory(&directory.join("none")).is_err());
+        assert!(safe_directory(Path::new("")).is_ok(), "the current one");
     }
 }

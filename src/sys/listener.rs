@@ -245,6 +245,19 @@ impl Listener {
         self.inherited
     }
 
+    /// The same listener by another descriptor.
+    ///
+    /// # Errors
+    ///
+    /// Those of dup(2).
+    pub(crate) fn try_clone(&self) -> io::Result<Listener> {
+        Ok(Listener {
+            fd: self.fd.try_clone()?,
+            address: self.address.clone(),
+            inherited: self.inherited,
+        })
+    }
+
     /// Where it listens, with the real port.
     pub(crate) fn address(&self) -> &Address {
         &self.address

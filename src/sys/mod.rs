@@ -23,27 +23,17 @@ use std::io;
 use nix::errno::Errno;
 
 mod cgroup;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod clock;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod cpu;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod directory;
 pub(crate) mod epoll;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod exec;
 pub(crate) mod fds;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod listener;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod memory;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod notify;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod privilege;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod proc;
-#[allow(dead_code, reason = "used from the next commit on")]
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;

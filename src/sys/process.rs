@@ -232,6 +232,20 @@ pub(crate) fn signal_name(signal: i32) -> Option<&'static str> {
     Signal::try_from(signal).ok().map(Signal::as_str)
 }
 
+/// The number of a signal by its name, with or without `SIG`, or by its number; see signal(7).
+pub(crate) fn signal_number(words: &str) -> Option<i32> {
+    const LAST: i32 = 64;
+    if let Ok(number) = words.parse() {
+        return (1..=LAST).contains(&number).then_some(number);
+    }
+    let upper = words.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    (1..=LAST).find(|&number| {
+        let name = signal_name(number).and_then(|name| name.strip_prefix("SIG"));
+        name == Some(short)
+    })
+}
+
 /// How many threads this process has; see proc_pid_status(5).
 ///
 /// A thread that has just been joined may be counted a moment longer.

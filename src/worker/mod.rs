@@ -118,6 +118,7 @@ pub(crate) fn run(app: Arc<App>, mut seat: Seat) -> io::Result<StopReason> {
     let on_worker = seat.on_worker.take();
     let mut life = Life::new(app, seat)?;
     life.worker.enter(true);
+    life.slot.set_thread(crate::sys::proc::thread_id());
     life.say(&Message::Online)?;
     for number in 0..life.settings.listeners {
         life.query(Ask::Configured(number), Query::Configured)?;

@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -254,6 +255,15 @@ impl Server {
     #[track_caller]
     pub(crate) fn launch(mut command: Command) -> Self {
         let turn = beside_others();
+        // Clusters of one name exclude each other, so one that is not steered has no socket.
+        let steered = ["MCLUSTER_CONTROL", "XDG_RUNTIME_DIR"];
+        let by_flag = command
+            .get_args()
+            .any(|one| one == "--control" || one == "--name");
+        let by_name = |(name, _): (&OsStr, _)| steered.iter().any(|one| name == *one);
+        if !by_flag && !command.get_envs().any(by_name) {
+            command.env("MCLUSTER_CONTROL", "off");
+        }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         Self {

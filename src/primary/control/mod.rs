@@ -1,0 +1,432 @@
+//! The control interface: HTTP on a socket of this user's alone, and the same pages to read on TCP.
+//!
+//! The primary serves it with the crate's own [`Server`] on its own loop. `routes` says what may be
+//! asked; an answer that needs the primary is made there, after the turn's events, and one that
+//! waits for a change when the change has come about. `figures` gathers the cluster's figures,
+//! `stream` tells subscribers what happens.
+
+mod figures;
+mod routes;
+mod stream;
+
+pub(super) use figures::Samples;
+
+use super::supervisor::{Change, Outcome};
+use super::{Error, Event, Primary, Result};
+use crate::app::Response;
+use crate::net::{Listen, MAX_BACKLOG, Reactor, Ready};
+use crate::runtime;
+use crate::server::{Limits, Server};
+use crate::status::Verdict;
+use crate::sys::directory;
+use crate::sys::listener::Listener;
+use crate::worker::WorkerId;
+use routes::{Asked, Queue, refused, verdict};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stream::Subscriber;
+
+/// The tokens of the control socket and of the pages on TCP.
+const CONTROL: usize = 1;
+const ADMIN: usize = 2;
+
+/// How long the last answers may take to get out.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Where a cluster is to be steered from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Access {
+    /// The cluster's name.
+    pub(super) name: Option<String>,
+    /// The control socket, if not the usual one for the name.
+    pub(super) path: Option<PathBuf>,
+    /// Where to show the pages on TCP.
+    pub(super) admin: Option<String>,
+}
+
+/// Somebody who waits for a change.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    what: Awaited,
+}
+
+/// What is waited for.
+#[derive(Debug)]
+enum Awaited {
+    Change {
+        change: Change,
+        /// How many starts had failed when it was asked for.
+        failed_starts: u64,
+    },
+    Exit(WorkerId),
+    Stop,
+}
+
+/// The control server and those who wait for something at it.
+pub(super) struct Console {
+    server: Server,
+    queue: Queue,
+    name: String,
+    /// The control socket's, to be removed at the end.
+    listener: Option<Listener>,
+    waiting: Vec<Waiting>,
+    subscribers: Vec<Subscriber>,
+    samples: Samples,
+    /// Events told so far: each has a number.
+    told: u64,
+    /// When the next figures, or the next sign of life, are due at subscribers.
+    tick_at: Option<Instant>,
+    /// When subscribers last heard anything.
+    heard_at: Instant,
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console")
+            .field("name", &self.name)
+            .field("waiting", &self.waiting.len())
+            .field("subscribers", &self.subscribers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Console {
+    /// The server for `access`; `None` where none is wanted.
+    ///
+    /// # Errors
+    ///
+    /// When a socket cannot be made: above all, when a cluster of that name runs already.
+    pub(super) fn new(access: &Access, registry: &mio::Registry) -> Result<Option<Self>> {
+        if let Some(name) = &access.name {
+            runtime::check_name(name).map_err(Error::Settings)?;
+        }
+        let path = match (&access.path, &access.name) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(name)) => Some(runtime::control_path(name)),
+            (None, None) => None,
+        };
+        let control = path.as_deref().map(|path| bind(access, path)).transpose()?;
+        let admin = access.admin.as_deref().map(bind_admin).transpose()?;
+        let name = access.name.as_deref().unwrap_or(runtime::USUAL_NAME);
+        Self::on(name, control, admin, registry)
+    }
+
+    /// The server on sockets that listen already.
+    pub(super) fn on(
+        name: &str,
+        control: Option<Listener>,
+        admin: Option<Listener>,
+        registry: &mio::Registry,
+    ) -> Result<Option<Self>> {
+        if control.is_none() && admin.is_none() {
+            return Ok(None);
+        }
+        let queue = Queue::default();
+        let limits = Limits {
+            connections: 256,
+            body: 64 * 1024,
+            ..Limits::default()
+        };
+        let app = Arc::new(routes::app(&queue));
+        let mut server = Server::new(app, limits, 0, None, None);
+        let mut kept = None;
+        if let Some(listener) = control {
+            log::info!("control socket {}", listener.address());
+            let copy = listener.try_clone().map_err(Error::io("control socket"))?;
+            kept = Some(listener);
+            server
+                .listen(registry, copy, CONTROL)
+                .map_err(Error::io("control socket"))?;
+        }
+        if let Some(listener) = admin {
+            log::info!("admin pages on http://{}", listener.address());
+            server
+                .listen(registry, listener, ADMIN)
+                .map_err(Error::io("admin pages"))?;
+        }
+        Ok(Some(Self {
+            server,
+            queue,
+            name: name.to_owned(),
+            listener: kept,
+            waiting: Vec::new(),
+            subscribers: Vec::new(),
+            samples: Samples::default(),
+            told: 0,
+            tick_at: None,
+            heard_at: Instant::now(),
+        }))
+    }
+
+    /// Whether an event with this token is the console's.
+    pub(super) fn owns(token: usize) -> bool {
+        // Connections have their generation in the upper half of their token.
+        token == CONTROL || token == ADMIN || token >> 32 != 0
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.server.deadline(), self.tick_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Has the server do what it can, before anything else is asked.
+    fn turn(&mut self, reactor: &Reactor, ready: &[Ready]) {
+        self.server.begin(reactor.now());
+        for ready in ready {
+            self.server.ready(reactor.registry(), *ready);
+        }
+        self.server.proceed(reactor.registry());
+        self.server.end();
+    }
+
+    fn answer(&mut self, registry: &mio::Registry, ticket: u64, response: Response) {
+        self.server.answer(registry, ticket, response);
+    }
+}
+
+/// Makes the control socket, in a directory that nobody else may change.
+fn bind(access: &Access, path: &Path) -> Result<Listener> {
+    let made = match path.parent() {
+        Some(directory) if access.path.is_none() => directory::private_directory(directory),
+        Some(directory) => directory::safe_directory(directory),
+        None => Ok(()),
+    };
+    made.and_then(|()| Listener::unix_private(path, MAX_BACKLOG))
+        .map_err(|source| {
+            let address = match source.kind() {
+                std::io::ErrorKind::AddrInUse => format!(
+                    "the control socket {}: a cluster of this name runs already (--name gives \
+                     this one another)",
+                    path.display()
+                ),
+                _ => format!("the control socket {}", path.display()),
+            };
+            Error::Bind { address, source }
+        })
+}
+
+fn bind_admin(words: &str) -> Result<Listener> {
+    let listen: Listen = words.parse().map_err(Error::Settings)?;
+    match listen {
+        Listen::Host(..) | Listen::Any(_) => listen.bind().map_err(|source| Error::Bind {
+            address: words.to_owned(),
+            source,
+        }),
+        Listen::Unix(_) | Listen::Fd(_) => {
+            Err(Error::Settings(format!("{words:?} is no HOST:PORT")))
+        }
+    }
+}
+
+impl Primary {
+    /// Serves the control interface: what has come, and what was waited for.
+    pub(super) fn serve_console(&mut self, ready: &[Ready]) {
+        let Some(console) = &mut self.console else {
+            return;
+        };
+        console.turn(&self.reactor, ready);
+        while let Some((ticket, asked)) = self.next_asked() {
+            self.asked(ticket, asked);
+        }
+        self.tick();
+    }
+
+    fn next_asked(&mut self) -> Option<(u64, Asked)> {
+        self.console.as_mut()?.queue.next()
+    }
+
+    fn answer(&mut self, ticket: u64, response: Response) {
+        if let Some(console) = &mut self.console {
+            console.answer(self.reactor.registry(), ticket, response);
+        }
+    }
+
+    fn asked(&mut self, ticket: u64, asked: Asked) {
+        let what = match asked {
+            Asked::Status => {
+                let status = self.status();
+                return self.answer(ticket, routes::json(200, &status));
+            }
+            Asked::Metrics => {
+                let metrics = crate::status::prometheus::metrics(&self.status());
+                return self.answer(ticket, routes::metrics(metrics));
+            }
+            Asked::Health => {
+                let now = self.reactor.now();
+                let alive = self.members.iter().any(|one| one.serves(now));
+                return self.answer(ticket, routes::health(alive));
+            }
+            Asked::Events { figures } => return self.subscribe(ticket, figures),
+            Asked::Scale(workers) => self.supervisor.scale(workers).inspect(|_| {
+                log::info!("{workers} workers, by the control socket");
+            }),
+            Asked::Reload => self.begin_reload(),
+            Asked::Restart => Ok(self.begin_restart()),
+            Asked::Schedule(policy) => {
+                self.set_policy(policy);
+                let what = format!("schedule {policy}");
+                return self.answer(ticket, verdict(Verdict::Done, what));
+            }
+            Asked::Stop => {
+                self.await_it(ticket, Awaited::Stop);
+                return self.stop();
+            }
+            Asked::Disconnect(id) => {
+                if self.members.get(id).is_none() {
+                    return self.answer(ticket, routes::nobody(id));
+                }
+                self.disconnect(id);
+                return self.await_it(ticket, Awaited::Exit(id));
+            }
+            Asked::Kill(id, signal) => return self.asked_to_kill(ticket, id, signal),
+        };
+        match what {
+            Ok(change) => {
+                let failed_starts = self.supervisor.failed_starts();
+                let what = Awaited::Change {
+                    change,
+                    failed_starts,
+                };
+                self.await_it(ticket, what);
+            }
+            Err(why) => self.answer(ticket, refused(409, why)),
+        }
+    }
+
+    fn asked_to_kill(&mut self, ticket: u64, id: WorkerId, signal: i32) {
+        if self.members.get(id).is_none() {
+            return self.answer(ticket, routes::nobody(id));
+        }
+        match self.signal_worker(id, signal) {
+            Err(why) => self.answer(ticket, verdict(Verdict::Failed, why)),
+            // What these do to a worker is known, and worth waiting for.
+            Ok(()) if [libc::SIGKILL, libc::SIGTERM, libc::SIGQUIT].contains(&signal) => {
+                self.await_it(ticket, Awaited::Exit(id));
+            }
+            Ok(()) => {
+                let what = format!("signal {signal} sent to worker {id}");
+                self.answer(ticket, verdict(Verdict::Done, what));
+            }
+        }
+    }
+
+    fn await_it(&mut self, ticket: u64, what: Awaited) {
+        if let Some(console) = &mut self.console {
+            console.waiting.push(Waiting { ticket, what });
+        }
+    }
+
+    /// Answers those whose change has come about, or has failed.
+    pub(super) fn conclude_changes(&mut self) {
+        let Some(console) = &mut self.console else {
+            return;
+        };
+        let supervisor = &self.supervisor;
+        let over = console
+            .waiting
+            .extract_if(.., |waiting| match waiting.what {
+                Awaited::Change {
+                    change,
+                    failed_starts,
+                } => supervisor.outcome(change, failed_starts) != Outcome::Pending,
+                Awaited::Exit(_) | Awaited::Stop => false,
+            });
+        for Waiting { ticket, what } in over.collect::<Vec<_>>() {
+            let Awaited::Change {
+                change,
+                failed_starts,
+            } = what
+            else {
+                continue;
+            };
+            let count = self.supervisor.wanted();
+            let response = match self.supervisor.outcome(change, failed_starts) {
+                Outcome::Failed => {
+                    let why = format!("{}: {}", failed(change), self.last_exit);
+                    verdict(Verdict::Failed, why)
+                }
+                Outcome::Done | Outcome::Pending => verdict(Verdict::Done, done(change, count)),
+            };
+            self.answer(ticket, response);
+        }
+    }
+
+    /// Tells subscribers what happened, and those who waited for just that.
+    pub(super) fn note(&mut self, event: &Event) {
+        let Some(console) = &mut self.console else {
+            return;
+        };
+        console.publish(self.reactor.registry(), event);
+        let Event::Exit {
+            worker, pid, how, ..
+        } = event
+        else {
+            return;
+        };
+        let over = console.waiting.extract_if(
+            ..,
+            |waiting| matches!(waiting.what, Awaited::Exit(id) if id == *worker),
+        );
+        for waiting in over.collect::<Vec<_>>() {
+            let what = format!("worker {worker} (pid {pid}) is gone: {how}");
+            self.answer(waiting.ticket, verdict(Verdict::Done, what));
+        }
+    }
+
+    /// The last answers of a primary that stops. `failed` is why, if it did not stop in order.
+    pub(super) fn close_console(&mut self, failed: Option<&str>) {
+        let Some(mut console) = self.console.take() else {
+            return;
+        };
+        let registry = self.reactor.registry();
+        for Waiting { ticket, what } in std::mem::take(&mut console.waiting) {
+            let response = match (&what, failed) {
+                (_, Some(why)) => verdict(Verdict::Failed, why.to_owned()),
+                (Awaited::Stop, None) => verdict(Verdict::Done, "stopped".to_owned()),
+                (_, None) => verdict(Verdict::Failed, "the cluster has stopped".to_owned()),
+            };
+            console.answer(registry, ticket, response);
+        }
+        console.end_streams(registry);
+        if let Some(listener) = &console.listener
+            && let Err(error) = listener.unlink()
+        {
+            log::warn!("{} cannot be removed: {error}", listener.address());
+        }
+        console.server.drain(registry, false);
+        let end = Instant::now() + LAST_WORDS;
+        while !console.server.is_empty() && self.reactor.now() < end {
+            let deadline = console.deadline().map_or(end, |at| at.min(end));
+            if self.reactor.wait(Some(deadline)).is_err() {
+                break;
+            }
+            let ready: Vec<Ready> = self.reactor.ready().collect();
+            let ours: Vec<Ready> = ready
+                .into_iter()
+                .filter(|one| Console::owns(one.token))
+                .collect();
+            console.turn(&self.reactor, &ours);
+        }
+    }
+}
+
+fn done(change: Change, workers: usize) -> String {
+    match change {
+        Change::Scale => format!("{workers} workers"),
+        Change::Reload { .. } => format!("reloaded: {workers} new workers"),
+        Change::Restart { .. } => format!("restarted: {workers} new workers"),
+    }
+}
+
+fn failed(change: Change) -> &'static str {
+    match change {
+        Change::Scale => "a new worker failed, and is tried again",
+        Change::Reload { .. } => "not reloaded, the workers before stay: the new one failed",
+        Change::Restart { .. } => "a new worker failed, and is tried again",
+    }
+}

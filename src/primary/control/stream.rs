@@ -1,0 +1,172 @@
+//! What happens, told to whoever subscribes: server-sent events.
+
+use super::Console;
+use crate::app::{Body, Feed, Response};
+use crate::primary::{Event, Primary, Reload};
+use crate::status;
+use std::time::{Duration, Instant};
+
+/// How often figures are told.
+const FIGURES: Duration = Duration::from_secs(1);
+
+/// How long a stream may be silent: then it says so, that nobody on the way takes it for dead.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// One open stream.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    ticket: u64,
+    feed: Feed,
+    /// It wants the figures as well.
+    figures: bool,
+}
+
+impl Console {
+    /// Tells all subscribers of an event.
+    pub(super) fn publish(&mut self, registry: &mio::Registry, event: &Event) {
+        let Some(event) = translated(event) else {
+            return;
+        };
+        self.told += 1;
+        if self.subscribers.is_empty() {
+            return;
+        }
+        if let Some(text) = as_text(event.name(), Some(self.told), &event) {
+            self.put(registry, &text, |_| true);
+        }
+    }
+
+    /// Puts `text` into the streams that `wanted` holds of; those that do not keep up end.
+    fn put(&mut self, registry: &mio::Registry, text: &str, wanted: fn(&Subscriber) -> bool) {
+        self.heard_at = Instant::now();
+        let server = &mut self.server;
+        self.subscribers.retain(|subscriber| {
+            if !wanted(subscriber) {
+                return true;
+            }
+            let goes_on = subscriber.feed.put(text.as_bytes());
+            server.fed(registry, subscriber.ticket);
+            goes_on
+        });
+    }
+
+    /// Ends all streams.
+    pub(super) fn end_streams(&mut self, registry: &mio::Registry) {
+        for subscriber in std::mem::take(&mut self.subscribers) {
+            subscriber.feed.close();
+            self.server.fed(registry, subscriber.ticket);
+        }
+    }
+}
+
+impl Primary {
+    /// Answers by a stream of what happens from now on.
+    pub(super) fn subscribe(&mut self, ticket: u64, figures: bool) {
+        let feed = Feed::default();
+        let response = Response::new(200)
+            .header("Content-Type", "text/event-stream")
+            .header("Cache-Control", "no-store")
+            .header("X-Content-Type-Options", "nosniff")
+            .with_body(Body::Feed(feed.clone()));
+        feed.put(b"retry: 1000\n\n");
+        if figures && let Some(text) = as_text("status", None, &self.status()) {
+            feed.put(text.as_bytes());
+        }
+        self.answer(ticket, response);
+        let now = self.reactor.now();
+        if let Some(console) = &mut self.console {
+            console.subscribers.push(Subscriber {
+                ticket,
+                feed,
+                figures,
+            });
+            let next = if figures { FIGURES } else { SILENCE };
+            let at = console.tick_at.map_or(now + next, |at| at.min(now + next));
+            console.tick_at = Some(at);
+        }
+    }
+
+    /// Tells the figures, or that the stream lives, when it is time.
+    pub(super) fn tick(&mut self) {
+        let now = self.reactor.now();
+        let Some(console) = &mut self.console else {
+            return;
+        };
+        if console.tick_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let figures = console.subscribers.iter().any(|one| one.figures);
+        if figures {
+            let status = self.status();
+            if let Some(text) = as_text("status", None, &status)
+                && let Some(console) = &mut self.console
+            {
+                console.put(self.reactor.registry(), &text, |one| one.figures);
+            }
+        }
+        let Some(console) = &mut self.console else {
+            return;
+        };
+        if now.saturating_duration_since(console.heard_at) >= SILENCE {
+            console.put(self.reactor.registry(), ":\n\n", |_| true);
+        }
+        console.tick_at = match console.subscribers.iter().any(|one| one.figures) {
+            true => Some(now + FIGURES),
+            false if console.subscribers.is_empty() => None,
+            false => Some(now + SILENCE),
+        };
+    }
+}
+
+/// One event of the stream: https://html.spec.whatwg.org/multipage/server-sent-events.html
+fn as_text(name: &str, id: Option<u64>, data: &impl serde::Serialize) -> Option<String> {
+    let data = serde_json::to_string(data)
+        .inspect_err(|error| log::error!("event {name}: {error}"))
+        .ok()?;
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    Some(format!("{id}event: {name}\ndata: {data}\n\n"))
+}
+
+/// The event as those outside see it.
+fn translated(event: &Event) -> Option<status::Event> {
+    Some(match event {
+        Event::Setup { .. } | Event::Ready { .. } | Event::Drain { .. } => return None,
+        Event::Fork { worker } => status::Event::Fork { worker: worker.0 },
+        Event::Online { worker, pid } => status::Event::Online {
+            worker: worker.0,
+            pid: *pid,
+        },
+        Event::Listening { worker, address } => status::Event::Listening {
+            worker: worker.0,
+            address: address.clone(),
+        },
+        Event::Message { worker, message } => status::Event::Message {
+            worker: worker.0,
+            bytes: message.bytes().len() as u64,
+        },
+        Event::Disconnect { worker } => status::Event::Disconnect { worker: worker.0 },
+        Event::Exit {
+            worker,
+            pid,
+            code,
+            signal,
+            how,
+            exited_after_disconnect,
+        } => status::Event::Exit {
+            worker: worker.0,
+            pid: *pid,
+            how: how.clone(),
+            code: *code,
+            signal: *signal,
+            exited_after_disconnect: *exited_after_disconnect,
+        },
+        Event::Reload { reload } => {
+            let (outcome, why) = match reload {
+                Reload::Began => (status::Reload::Began, None),
+                Reload::Done => (status::Reload::Done, None),
+                Reload::Failed { why } => (status::Reload::Failed, Some(why.clone())),
+            };
+            status::Event::Reload { outcome, why }
+        }
+    })
+}

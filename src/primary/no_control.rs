@@ -1,0 +1,29 @@
+//! A primary without a control interface: this library was built without the feature `control`.
+
+use super::{Event, Primary};
+use crate::net::Ready;
+use std::time::Instant;
+
+/// There is none of these.
+#[derive(Debug)]
+pub(super) enum Console {}
+
+impl Console {
+    pub(super) fn owns(_token: usize) -> bool {
+        false
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match *self {}
+    }
+}
+
+impl Primary {
+    pub(super) fn serve_console(&mut self, _ready: &[Ready]) {}
+
+    pub(super) fn conclude_changes(&mut self) {}
+
+    pub(super) fn note(&mut self, _event: &Event) {}
+
+    pub(super) fn close_console(&mut self, _failed: Option<&str>) {}
+}

@@ -172,15 +172,15 @@ pub(super) struct Serve {
     #[arg(long, value_name = "PATH", env = "MCLUSTER_HEALTH_PATH")]
     pub(super) health_path: Option<String>,
 
-    /// Workers run as this user, by name or number [default: the one who starts it]
+    /// Workers run as this user, by name or number
     #[arg(long, value_name = "USER", env = "MCLUSTER_USER")]
     pub(super) user: Option<String>,
 
-    /// Workers run in this group, by name or number [default: the user's]
+    /// Workers run in this group, by name or number
     #[arg(long, value_name = "GROUP", env = "MCLUSTER_GROUP")]
     pub(super) group: Option<String>,
 
-    /// The nice value of the workers, from -20 to 19 [default: the primary's]
+    /// The nice value of the workers, from -20 to 19
     #[arg(long, value_name = "N", env = "MCLUSTER_NICE", allow_negative_numbers = true, value_parser = value_parser!(i32).range(-20..=19))]
     pub(super) nice: Option<i32>,
 
@@ -192,7 +192,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "NAME", env = "MCLUSTER_NAME", value_parser = name, default_value = runtime::USUAL_NAME)]
     pub(super) name: String,
 
-    /// The control socket, or off [default: NAME.sock in the runtime directory]
+    /// The control socket, or off; without this NAME.sock in the runtime directory
     #[arg(long, value_name = "PATH|off", env = "MCLUSTER_CONTROL")]
     control: Option<PathBuf>,
 

@@ -177,9 +177,9 @@ impl<S: Read + Write> Client<S> {
                 break;
             }
             let (name, value) = line
-                .split_once(": ")
+                .split_once(':')
                 .ok_or_else(|| wrong(&format!("field {line:?}")))?;
-            fields.push((name.to_owned(), value.to_owned()));
+            fields.push((name.to_owned(), value.trim().to_owned()));
         }
         let mut answer = Answer {
             version,

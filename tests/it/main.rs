@@ -9,6 +9,7 @@
 mod client;
 mod config;
 mod crash;
+mod dashboard;
 mod descriptors;
 mod fairness;
 mod listen;
@@ -23,3 +24,4 @@ mod tidy;
 mod turns;
 mod usage;
 mod watch;
+mod webdriver;

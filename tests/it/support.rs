@@ -85,7 +85,8 @@ struct Said {
 pub(crate) struct Lines(Arc<(Mutex<Said>, Condvar)>);
 
 impl Lines {
-    fn of(pipe: impl Read + Send + 'static) -> Self {
+    /// Reads a pipe to its end.
+    pub(crate) fn of(pipe: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let told = lines.clone();
         thread::spawn(move || {

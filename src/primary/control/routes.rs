@@ -11,10 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const DASHBOARD: &str = include_str!("dashboard.html");
 
-/// What the page may do: nothing from elsewhere.
-const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
-                      frame-ancestors 'none'";
+/// What the page may do (its Content-Security-Policy): nothing from elsewhere.
+const POLICY: &str = include_str!("policy.txt");
 
 /// Something for the primary to answer.
 #[derive(Debug)]

@@ -9,6 +9,9 @@
 use crate::metrics::{BUCKETS, Counters};
 use crate::sys::memory::SharedWords;
 use std::io;
+#[cfg(feature = "control")]
+use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -61,6 +64,25 @@ impl Board {
         }))
     }
 
+    /// The board of the program before this one, made at `epoch`.
+    ///
+    /// # Errors
+    ///
+    /// When `fd` is none.
+    #[cfg(feature = "control")]
+    pub(crate) fn restored(fd: OwnedFd, epoch: Instant) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            words: SharedWords::from_fd(fd, ALL_WORDS)?,
+            epoch,
+        }))
+    }
+
+    /// When it was made: what times on it count from.
+    #[cfg(feature = "control")]
+    pub(crate) fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
     /// Primary: the cluster was told to stop.
     pub(crate) fn set_draining(&self) {
         self.words[DRAINING].store(1, Ordering::Relaxed);
@@ -78,6 +100,12 @@ impl Board {
             board: Arc::clone(self),
             base: index * WORDS,
         }
+    }
+}
+
+impl AsFd for Board {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.words.as_fd()
     }
 }
 

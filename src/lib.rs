@@ -49,6 +49,15 @@
 //! read once a turn, the date formatted once a second, and what a worker counts is published to
 //! shared memory without a system call.
 
+#![cfg_attr(
+    not(feature = "control"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the control interface is what uses some parts"
+    )
+)]
+
 mod app;
 mod board;
 pub mod http;

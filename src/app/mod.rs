@@ -11,7 +11,7 @@ mod request;
 mod response;
 mod router;
 
-pub use feed::Feed;
+pub(crate) use feed::Feed;
 pub use middleware::Next;
 pub(crate) use reply::{Elsewhere, Job};
 pub use reply::{IntoReply, Reply, after, pooled};

@@ -25,6 +25,12 @@ impl Job {
 #[doc(hidden)]
 pub struct Elsewhere(Box<dyn FnOnce(u64) + Send>);
 
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
 impl Elsewhere {
     pub(crate) fn new(ask: impl FnOnce(u64) + Send + 'static) -> Self {
         Self(Box::new(ask))

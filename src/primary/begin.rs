@@ -7,6 +7,7 @@ use super::members::Members;
 use super::ports::Ports;
 use super::scheduler::Round;
 use super::supervisor::{Patience, Supervisor};
+use super::upgrade::{self, Inheritance};
 use super::{
     Cluster, ClusterHandle, Error, HEEDED, Mode, Primary, Result, Rules, Workers, watch, wishes,
 };
@@ -32,17 +33,26 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:3000";
 
 impl Cluster {
     pub(super) fn into_primary(mut self) -> Result<Primary> {
-        self.check()?;
-        self.app.check().map_err(Error::Settings)?;
-        let identity = self.identity()?;
+        let judged = self.judged();
+        let mut inheritance = Inheritance::find(&self, judged.as_ref().err())?;
+        let given_up = |error| match &inheritance {
+            Some(inheritance) => inheritance.give_up(error),
+            None => error,
+        };
+        let identity = judged.map_err(given_up)?;
+        // First of all that opens anything: inherited descriptors must not be mistaken for ours.
+        let asked = self.asked(inheritance.as_ref()).map_err(given_up)?;
+        let listeners = bind(&asked, inheritance.as_ref()).map_err(given_up)?;
         let cpus = cpu::available();
         let (workers, why) = match self.managed {
             true => self.workers.resolve(&cpus),
             false => (0, "the application forks them".to_owned()),
         };
-        // First of all that opens anything: inherited descriptors must not be mistaken for ours.
-        let listeners = self.bind()?;
-        let board = Board::new().map_err(Error::io("making the scoreboard"))?;
+        let board = match &inheritance {
+            None => Board::new(),
+            Some(inheritance) => inheritance.board(),
+        };
+        let board = board.map_err(Error::io("making the scoreboard"))?;
         self.add_health_path(&board);
         self.app.check().map_err(Error::Settings)?;
         ignore_broken_pipe();
@@ -57,20 +67,36 @@ impl Cluster {
             self.schedule,
         );
         let reactor = Reactor::new().map_err(Error::io("making an epoll set"))?;
-        let mut ports = Ports::new();
-        for listener in listeners {
-            ports
-                .add(reactor.registry(), listener)
-                .map_err(Error::io("waiting for a listener"))?;
+        let registry = reactor.registry();
+        let ports = match &mut inheritance {
+            None => Ok(Ports::new()),
+            Some(inheritance) => inheritance.ports(registry),
+        };
+        let mut ports = ports.map_err(Error::io("taking listeners over"))?;
+        for (listen, listener) in asked.iter().zip(listeners) {
+            let words = listen.to_string();
+            match listener {
+                Some(listener) => ports
+                    .add(registry, listener, words)
+                    .map_err(Error::io("waiting for a listener"))?,
+                None => ports.add_again(&words),
+            }
         }
+        ports.close_others(registry);
         // Threads share their process with the primary, so all of it becomes somebody else.
         if let (Mode::Threads, Some(identity)) = (self.mode, &identity) {
             identity
                 .assume()
                 .map_err(Error::io("becoming another user"))?;
         }
-        let console = self.console(reactor.registry())?;
-        let signals = SignalFd::new(&HEEDED).map_err(Error::io("reading signals"))?;
+        let console = match &inheritance {
+            None => self.console(registry)?,
+            Some(inheritance) => inheritance.console(&self, registry)?,
+        };
+        let mut signals = SignalFd::new(&HEEDED).map_err(Error::io("reading signals"))?;
+        if inheritance.is_some() {
+            signals = signals.inherited_mask(&HEEDED);
+        }
         register(reactor.registry(), &signals, super::SIGNALS)
             .map_err(Error::io("waiting for signals"))?;
         log::info!("primary {} is running", process::pid());
@@ -105,7 +131,7 @@ impl Cluster {
             pinned: self.pinned,
             nice: self.nice,
         };
-        Ok(Primary {
+        let mut primary = Primary {
             app: Arc::new(self.app),
             rules: Rules {
                 mode: self.mode,
@@ -115,6 +141,7 @@ impl Cluster {
                 max_requests: self.max_requests,
                 max_memory: self.max_memory,
                 drain_delay: self.drain_delay,
+                patience,
             },
             policy: self.schedule,
             observer: self.observer,
@@ -144,8 +171,24 @@ impl Cluster {
             own_generation: 0,
             slots: BTreeSet::new(),
             past: Past::default(),
+            program: upgrade::program(),
+            trial: None,
+            reload_first: false,
             memory_kills: proc::memory_kills(),
-        })
+        };
+        if let Some(inheritance) = inheritance {
+            primary
+                .resume(inheritance)
+                .map_err(Error::io("taking workers over"))?;
+        }
+        Ok(primary)
+    }
+
+    /// Whether the settings make sense; whom workers become by them.
+    fn judged(&self) -> Result<Option<Identity>> {
+        self.check()?;
+        self.app.check().map_err(Error::Settings)?;
+        self.identity()
     }
 
     /// Whether the settings make sense, as far as can be told before anything is opened.
@@ -231,28 +274,27 @@ impl Cluster {
         });
     }
 
-    fn bind(&self) -> Result<Vec<Listener>> {
+    /// Where to listen.
+    fn asked(&self, inheritance: Option<&Inheritance>) -> Result<Vec<Listen>> {
         let inherited = activation_fds();
-        let asked: Vec<Listen> = if self.silent {
-            Vec::new()
-        } else if !self.listen.is_empty() {
+        if self.silent {
+            return Ok(Vec::new());
+        }
+        if !self.listen.is_empty() {
             let parsed = self.listen.iter().map(|address| address.parse());
-            parsed
+            return parsed
                 .collect::<std::result::Result<_, _>>()
-                .map_err(Error::Settings)?
-        } else if !inherited.is_empty() {
+                .map_err(Error::Settings);
+        }
+        if let Some(inheritance) = inheritance {
+            return Ok(inheritance.listened());
+        }
+        if !inherited.is_empty() {
             clear_activation_env();
-            inherited.into_iter().map(Listen::Fd).collect()
-        } else {
-            vec![DEFAULT_ADDRESS.parse().map_err(Error::Settings)?]
-        };
-        let bind = |listen: &Listen| {
-            listen.bind().map_err(|source| Error::Bind {
-                address: listen.to_string(),
-                source,
-            })
-        };
-        asked.iter().map(bind).collect()
+            return Ok(inherited.into_iter().map(Listen::Fd).collect());
+        }
+        let usual = DEFAULT_ADDRESS.parse().map_err(Error::Settings)?;
+        Ok(vec![usual])
     }
 
     /// The limits, with no more connections than there can be descriptors: running out of them
@@ -277,4 +319,19 @@ impl Cluster {
         }
         limits
     }
+}
+
+/// Makes the listeners; nothing for those that are inherited.
+fn bind(asked: &[Listen], inheritance: Option<&Inheritance>) -> Result<Vec<Option<Listener>>> {
+    let there = inheritance.map(Inheritance::listened).unwrap_or_default();
+    let bind = |listen: &Listen| {
+        if there.contains(listen) {
+            return Ok(None);
+        }
+        listen.bind().map(Some).map_err(|source| Error::Bind {
+            address: listen.to_string(),
+            source,
+        })
+    };
+    asked.iter().map(bind).collect()
 }

@@ -24,6 +24,11 @@ mod ports;
 mod scheduler;
 mod supervisor;
 mod talk;
+#[cfg(feature = "control")]
+mod upgrade;
+#[cfg(not(feature = "control"))]
+#[path = "no_upgrade.rs"]
+mod upgrade;
 mod vessel;
 mod watch;
 mod wishes;
@@ -43,7 +48,7 @@ use crate::net::token::FIRST;
 use crate::net::{Reactor, Ready};
 use crate::sys::process;
 use crate::sys::signal::{
-    SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SignalFd,
+    SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SignalFd,
 };
 use crate::worker::{OnWorker, Seat, WorkerId};
 use control::Console;
@@ -53,9 +58,11 @@ use members::Members;
 use ports::Ports;
 use scheduler::Round;
 use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use supervisor::{Action, Supervisor};
+use supervisor::{Action, Patience, Supervisor};
+use upgrade::{TRIAL, Trial};
 
 const SIGNALS: usize = 0;
 
@@ -71,6 +78,8 @@ enum Wake {
     Worker(WorkerId),
     /// Something at the control interface.
     Console(Ready),
+    /// The trial of a program that is to take over has said something, or ended.
+    Trial,
 }
 
 /// How the loop ended.
@@ -95,6 +104,7 @@ struct Rules {
     max_memory: Option<u64>,
     /// How long to go on serving between being told to stop and draining.
     drain_delay: Duration,
+    patience: Patience,
 }
 
 struct Primary {
@@ -142,6 +152,11 @@ struct Primary {
     slots: BTreeSet<usize>,
     /// What the dead have done, and what was lost with them.
     past: Past,
+    /// What is executed to take over from this program, and its trial.
+    program: PathBuf,
+    trial: Option<Trial>,
+    /// This program has taken over workers of another, which it replaces.
+    reload_first: bool,
     /// How often the kernel had ended somebody of this group for memory.
     memory_kills: Option<u64>,
 }
@@ -149,6 +164,9 @@ struct Primary {
 impl Primary {
     fn run(&mut self) -> Result<Ended> {
         self.set_up();
+        if std::mem::take(&mut self.reload_first) {
+            self.reload();
+        }
         loop {
             if let Some(ended) = self.reconcile()? {
                 return Ok(ended);
@@ -165,10 +183,18 @@ impl Primary {
                     Wake::Listener(token) => self.accept(token),
                     Wake::Worker(id) => self.hear(id),
                     Wake::Console(ready) => console.push(ready),
+                    Wake::Trial => self.hear_trial(),
                 }
             }
             self.serve_console(&console);
             self.watch();
+            if self
+                .trial
+                .as_ref()
+                .is_some_and(|trial| trial.until() <= self.reactor.now())
+            {
+                self.hear_trial();
+            }
             if std::mem::take(&mut self.deaths) {
                 self.reap_strangers();
                 for (id, exit) in self.members.ended() {
@@ -198,6 +224,7 @@ impl Primary {
     fn wakes(&self) -> Vec<Wake> {
         let wake = |ready: Ready| match ready.token {
             SIGNALS => Wake::Signals,
+            TRIAL => Wake::Trial,
             token if Console::owns(token) => Wake::Console(ready),
             token if token < FIRST => Wake::Listener(token),
             token => Wake::Worker(WorkerId((token - FIRST) as u32)),
@@ -215,6 +242,7 @@ impl Primary {
             self.flush_at,
             self.watch.deadline(),
             self.console.as_ref().and_then(Console::deadline),
+            self.trial.as_ref().map(Trial::until),
         ];
         all.into_iter().flatten().min()
     }
@@ -258,6 +286,7 @@ impl Primary {
                 SIGTTIN => self.scale(wanted + 1),
                 SIGTTOU => self.scale(wanted.saturating_sub(1)),
                 SIGUSR1 => log::info!("no logs to reopen"),
+                SIGUSR2 => self.upgrade(),
                 // SIGCHLD, one of which may stand for several: who died is found by asking.
                 _ => self.deaths = true,
             }
@@ -287,6 +316,6 @@ impl Primary {
 }
 
 /// The signals that a primary reads from a descriptor.
-const HEEDED: [i32; 8] = [
-    SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGTTIN, SIGTTOU,
+const HEEDED: [i32; 9] = [
+    SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU,
 ];

@@ -18,13 +18,15 @@ use std::io;
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) number: u32,
-    /// As it was asked for by a worker; of the settings' listeners, nothing.
-    ask: Option<Ask>,
+    /// In the words of the settings, if they name it.
+    pub(super) configured: Option<String>,
+    /// As it was asked for by a worker, if it was.
+    pub(super) ask: Option<Ask>,
     pub(super) address: Address,
     /// The token of its first socket.
-    first: usize,
+    pub(super) first: usize,
     /// Those of its other sockets, by place.
-    beside: BTreeMap<usize, usize>,
+    pub(super) beside: BTreeMap<usize, usize>,
     /// It can have no other sockets.
     alone: bool,
     /// Who listens there.
@@ -38,6 +40,18 @@ impl Port {
     }
 }
 
+/// A listener of the program before this one.
+#[cfg(feature = "control")]
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub(super) number: u32,
+    pub(super) configured: Option<String>,
+    pub(super) ask: Option<Ask>,
+    pub(super) first: Listener,
+    pub(super) beside: Vec<(usize, Listener)>,
+    pub(super) users: BTreeSet<WorkerId>,
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -45,7 +59,8 @@ pub(super) struct Ports {
     ports: BTreeMap<u32, Port>,
     /// Which listener a socket belongs to.
     by_token: BTreeMap<usize, u32>,
-    configured: u32,
+    /// The numbers of those that the settings name, in their order.
+    configured: Vec<u32>,
     next_number: u32,
     next_token: usize,
 }
@@ -56,21 +71,86 @@ impl Ports {
             gate: Gate::default(),
             ports: BTreeMap::new(),
             by_token: BTreeMap::new(),
-            configured: 0,
+            configured: Vec::new(),
             next_number: 0,
             next_token: LISTENERS,
         }
     }
 
-    /// Adds a listener of the settings.
+    /// Those of the program before this one. None is the settings' until [`Ports::add_again`].
     ///
     /// # Errors
     ///
     /// As epoll_ctl(2).
-    pub(super) fn add(&mut self, registry: &mio::Registry, listener: Listener) -> io::Result<()> {
-        self.insert(registry, listener, None)?;
-        self.configured += 1;
+    #[cfg(feature = "control")]
+    pub(super) fn restored(
+        registry: &mio::Registry,
+        all: Vec<Restored>,
+        next_number: u32,
+    ) -> io::Result<Self> {
+        let mut ports = Self::new();
+        for one in all {
+            ports.next_number = one.number;
+            let number = ports.insert(registry, one.first, one.ask)?;
+            for (place, listener) in one.beside {
+                let token = ports.keep(registry, listener, number)?;
+                if let Some(port) = ports.ports.get_mut(&number) {
+                    port.beside.insert(place, token);
+                }
+            }
+            if let Some(port) = ports.ports.get_mut(&number) {
+                port.configured = one.configured;
+                port.users = one.users;
+            }
+        }
+        ports.next_number = next_number;
+        Ok(ports)
+    }
+
+    /// Adds a listener of the settings, in whose words it is `words`.
+    ///
+    /// # Errors
+    ///
+    /// As epoll_ctl(2).
+    pub(super) fn add(
+        &mut self,
+        registry: &mio::Registry,
+        listener: Listener,
+        words: String,
+    ) -> io::Result<()> {
+        let number = self.insert(registry, listener, None)?;
+        self.configured.push(number);
+        if let Some(port) = self.ports.get_mut(&number) {
+            port.configured = Some(words);
+        }
         Ok(())
+    }
+
+    /// A listener of the settings that is there already.
+    pub(super) fn add_again(&mut self, words: &str) {
+        let mut ports = self.ports.values();
+        let found = ports.find(|port| port.configured.as_deref() == Some(words));
+        self.configured.extend(found.map(|port| port.number));
+    }
+
+    /// Closes those that the settings no longer name and no worker has asked for.
+    pub(super) fn close_others(&mut self, registry: &mio::Registry) {
+        let other = |port: &&Port| port.ask.is_none() && !self.configured.contains(&port.number);
+        let others: Vec<u32> = self
+            .ports
+            .values()
+            .filter(other)
+            .map(|port| port.number)
+            .collect();
+        for number in others {
+            self.close(registry, number);
+        }
+    }
+
+    /// The number of the next new one.
+    #[cfg(feature = "control")]
+    pub(super) fn next_number(&self) -> u32 {
+        self.next_number
     }
 
     fn insert(
@@ -86,6 +166,7 @@ impl Ports {
         self.next_number += 1;
         let port = Port {
             number,
+            configured: None,
             ask,
             address,
             first,
@@ -113,12 +194,12 @@ impl Ports {
 
     /// How many listeners the settings name.
     pub(super) fn configured(&self) -> u32 {
-        self.configured
+        self.configured.len() as u32
     }
 
     /// Whether the settings name the listener with this number.
     pub(super) fn is_configured(&self, number: u32) -> bool {
-        number < self.configured
+        self.configured.contains(&number)
     }
 
     /// The listener that a socket belongs to.
@@ -138,8 +219,10 @@ impl Ports {
 
     /// Where the settings have the cluster listen.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let configured = self.ports.values().take(self.configured as usize);
-        configured.map(|port| url(&port.address)).collect()
+        let configured = self.configured.iter();
+        configured
+            .filter_map(|number| Some(self.ports.get(number)?.url()))
+            .collect()
     }
 
     /// The listener that a worker asks for, made if nobody has asked for it before.
@@ -154,11 +237,13 @@ impl Ports {
         who: WorkerId,
     ) -> Result<u32, Refusal> {
         let number = match ask {
-            Ask::Configured(number) if self.ports.contains_key(number) => *number,
-            Ask::Configured(number) => {
-                let why = format!("there is no listener {number}");
-                return Err(Refusal { errno: 0, why });
-            }
+            Ask::Configured(index) => match self.configured.get(*index as usize) {
+                Some(number) => *number,
+                None => {
+                    let why = format!("there is no listener {index}");
+                    return Err(Refusal { errno: 0, why });
+                }
+            },
             Ask::Address { words, .. } => {
                 let mut known = self.ports.values();
                 let known = known.find(|port| port.ask.as_ref() == Some(ask));

@@ -54,16 +54,6 @@ impl FromStr for SchedulingPolicy {
     }
 }
 
-impl SchedulingPolicy {
-    /// Whether the primary accepts and deals.
-    pub(super) fn deals(self) -> bool {
-        match self {
-            Self::RoundRobin | Self::LeastConnections => true,
-            Self::Shared | Self::ReusePort => false,
-        }
-    }
-}
-
 /// A worker as the scheduler sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {

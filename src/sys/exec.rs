@@ -62,7 +62,7 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 /// # Errors
 ///
 /// As [`adopt`].
-pub(super) fn look_at(number: RawFd) -> io::Result<BorrowedFd<'static>> {
+pub(crate) fn look_at(number: RawFd) -> io::Result<BorrowedFd<'static>> {
     let refuse = |what| Err(refusal(number, what));
     if (0..=2).contains(&number) {
         return refuse("is standard input, output or error");

@@ -289,7 +289,7 @@ fn settled_thread_count() -> io::Result<usize> {
 /// Removes variables from the environment, so that programs executed later do not take them for
 /// theirs. Does nothing in a process with several threads, where one could be reading the
 /// environment.
-pub(super) fn clear_variables(names: &[&str]) {
+pub(crate) fn clear_variables(names: &[&str]) {
     if !settled_thread_count().is_ok_and(|count| count == 1) {
         return;
     }

@@ -60,6 +60,18 @@ impl SignalFd {
         Ok(info.and_then(|info| i32::try_from(info.ssi_signo).ok()))
     }
 
+    /// The program before this one, in the same process, had blocked them: let
+    /// [`SignalFd::restore_mask`] open them all the same.
+    pub(crate) fn inherited_mask(mut self, signals: &[i32]) -> SignalFd {
+        for signal in signals
+            .iter()
+            .filter_map(|&number| Signal::try_from(number).ok())
+        {
+            self.previous.remove(signal);
+        }
+        self
+    }
+
     /// Gives this thread the mask back that it had before [`SignalFd::new`]. Signals that wait take
     /// effect at once.
     pub(crate) fn restore_mask(&self) {

@@ -72,6 +72,8 @@ pub(super) struct Console {
     name: String,
     /// The control socket's, to be removed at the end.
     listener: Option<Listener>,
+    /// That of the pages on TCP.
+    admin: Option<Listener>,
     waiting: Vec<Waiting>,
     subscribers: Vec<Subscriber>,
     samples: Samples,
@@ -141,10 +143,11 @@ impl Console {
                 .listen(registry, copy, CONTROL)
                 .map_err(Error::io("control socket"))?;
         }
-        if let Some(listener) = admin {
+        if let Some(listener) = &admin {
             log::info!("admin pages on http://{}", listener.address());
+            let copy = listener.try_clone().map_err(Error::io("admin pages"))?;
             server
-                .listen(registry, listener, ADMIN)
+                .listen(registry, copy, ADMIN)
                 .map_err(Error::io("admin pages"))?;
         }
         Ok(Some(Self {
@@ -152,6 +155,7 @@ impl Console {
             queue,
             name: name.to_owned(),
             listener: kept,
+            admin,
             waiting: Vec::new(),
             subscribers: Vec::new(),
             samples: Samples::default(),
@@ -159,6 +163,11 @@ impl Console {
             tick_at: None,
             heard_at: Instant::now(),
         }))
+    }
+
+    /// The control socket and that of the pages, for the next program.
+    pub(super) fn sockets(&self) -> (Option<&Listener>, Option<&Listener>) {
+        (self.listener.as_ref(), self.admin.as_ref())
     }
 
     /// Whether an event with this token is the console's.

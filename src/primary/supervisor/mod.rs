@@ -10,12 +10,16 @@
 mod crashes;
 mod facts;
 mod goals;
+#[cfg(feature = "control")]
+mod inherit;
 #[cfg(test)]
 mod tests;
 
 pub(super) use crashes::Death;
 pub(super) use facts::Then;
 pub(super) use goals::{Change, Outcome};
+#[cfg(feature = "control")]
+pub(super) use inherit::Record;
 
 use crate::board::MAX_WORKERS;
 use crate::worker::WorkerId;

@@ -1,0 +1,323 @@
+//! The other side of an upgrade: a program that finds itself in the place of a running primary.
+
+use super::state::{MemberState, PastState, State};
+use super::{VARIABLE, WILLING, go_back};
+use crate::board::{Board, SLOTS};
+use crate::ipc::user::{Inbox, Outbox};
+use crate::ipc::{Ask, Channel};
+use crate::metrics::BUCKETS;
+use crate::net::token::FIRST;
+use crate::net::{Listen, register_reader};
+use crate::primary::control::Console;
+use crate::primary::handle::WorkerState;
+use crate::primary::hands::Hand;
+use crate::primary::members::{Member, Recruit};
+use crate::primary::ports::{Ports, Restored};
+use crate::primary::vessel::Carrier;
+use crate::primary::{Cluster, Error, Mode, Primary, Result, SchedulingPolicy};
+use crate::runtime::USUAL_NAME;
+use crate::sys::listener::Listener;
+use crate::sys::process::{self, Pid};
+use crate::sys::{clock, exec, socket};
+use crate::worker::WorkerId;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a primary before this one has left.
+#[derive(Debug)]
+pub(in crate::primary) struct Inheritance {
+    state: State,
+    file: OwnedFd,
+    /// The new program had failed, and this is the former one again.
+    returned: bool,
+}
+
+/// What this program is here for, if it was started by a primary.
+enum Call {
+    /// To say whether it would take over.
+    Try {
+        state: OwnedFd,
+        answer: OwnedFd,
+    },
+    Take {
+        state: OwnedFd,
+        returned: bool,
+    },
+}
+
+impl Call {
+    fn heard() -> Option<io::Result<Self>> {
+        let words = std::env::var(VARIABLE).ok()?;
+        process::clear_variables(&[VARIABLE]);
+        let fd = |words: Option<&str>| {
+            let number = words.and_then(|words| words.parse().ok());
+            exec::adopt(number.unwrap_or(-1))
+        };
+        let mut words = words.split(':');
+        Some(match words.next() {
+            Some("try") => fd(words.next()).and_then(|state| {
+                let answer = fd(words.next())?;
+                Ok(Self::Try { state, answer })
+            }),
+            how => fd(words.next()).map(|state| Self::Take {
+                state,
+                returned: how == Some("back"),
+            }),
+        })
+    }
+}
+
+impl Inheritance {
+    /// What there is to take over, if this program was started for it. A trial ends here, with its
+    /// process: `settings` are this program's, and `wrong` what is wrong with them.
+    ///
+    /// # Errors
+    ///
+    /// When what was left makes no sense.
+    pub(in crate::primary) fn find(
+        settings: &Cluster,
+        wrong: Option<&Error>,
+    ) -> Result<Option<Self>> {
+        let failed = Error::io("taking over from the program before");
+        match Call::heard() {
+            None => Ok(None),
+            Some(Err(error)) => Err(failed(error)),
+            Some(Ok(Call::Try { state, answer })) => {
+                let willing = State::read(state.as_fd()).and_then(|state| {
+                    settings.judge(&state)?;
+                    match wrong {
+                        Some(wrong) => Err(io::Error::other(wrong.to_string())),
+                        None => socket::write(answer.as_fd(), WILLING),
+                    }
+                });
+                if let Err(error) = &willing {
+                    log::error!("this program cannot take over: {error}");
+                }
+                process::exit_now(i32::from(willing.is_err()));
+            }
+            Some(Ok(Call::Take { state, returned })) => {
+                let file = state;
+                let state = State::read(file.as_fd()).map_err(failed)?;
+                Ok(Some(Self {
+                    state,
+                    file,
+                    returned,
+                }))
+            }
+        }
+    }
+
+    /// This program cannot take over: the one before comes back.
+    pub(in crate::primary) fn give_up(&self, why: Error) -> Error {
+        match self.returned {
+            true => Error::io("going back to the program before")(io::Error::other("twice")),
+            false => {
+                let error = go_back(&self.state, &self.file, &why.to_string());
+                Error::io("going back to the program before")(error)
+            }
+        }
+    }
+
+    /// The scoreboard.
+    ///
+    /// # Errors
+    ///
+    /// When it did not come.
+    pub(in crate::primary) fn board(&self) -> io::Result<Arc<Board>> {
+        let made = Duration::from_micros(self.state.board_epoch);
+        let age = clock::monotonic().saturating_sub(made);
+        let epoch = Instant::now().checked_sub(age);
+        let epoch = epoch.ok_or_else(|| io::Error::other("the board is older than the clock"))?;
+        Board::restored(exec::adopt(self.state.board)?, epoch)
+    }
+
+    /// Where the settings of the program before had it listen.
+    pub(in crate::primary) fn listened(&self) -> Vec<Listen> {
+        let words = self.state.ports.iter();
+        let words = words.filter_map(|port| port.configured.as_deref());
+        words.filter_map(|words| words.parse().ok()).collect()
+    }
+
+    /// The control interface, on the sockets that it had; where it had none, as the settings say.
+    ///
+    /// # Errors
+    ///
+    /// When they did not come, or cannot be made.
+    pub(in crate::primary) fn console(
+        &self,
+        settings: &Cluster,
+        registry: &mio::Registry,
+    ) -> Result<Option<Console>> {
+        let adopt = |fd: Option<i32>| {
+            fd.map(|fd| Listener::restored(exec::adopt(fd)?, false))
+                .transpose()
+                .map_err(Error::io("taking the control interface over"))
+        };
+        let (control, admin) = (adopt(self.state.control)?, adopt(self.state.admin)?);
+        if control.is_none() && admin.is_none() {
+            return Console::new(&settings.access, registry);
+        }
+        let name = settings.access.name.as_deref();
+        Console::on(name.unwrap_or(USUAL_NAME), control, admin, registry)
+    }
+
+    /// The listeners, to which the settings' other ones are then added.
+    ///
+    /// # Errors
+    ///
+    /// When one did not come.
+    pub(in crate::primary) fn ports(&mut self, registry: &mio::Registry) -> io::Result<Ports> {
+        let mut restored = Vec::new();
+        for port in std::mem::take(&mut self.state.ports) {
+            let mut beside = Vec::new();
+            for (place, socket) in port.beside {
+                beside.push((place, socket.adopt()?));
+            }
+            restored.push(Restored {
+                number: port.number,
+                configured: port.configured,
+                ask: port.asked.map(|(words, nth)| Ask::Address { words, nth }),
+                first: port.first.adopt()?,
+                beside,
+                users: port.users.into_iter().map(WorkerId).collect(),
+            });
+        }
+        Ports::restored(registry, restored, self.state.next_number)
+    }
+}
+
+impl Cluster {
+    /// Whether these settings can go on with what is there.
+    fn judge(&self, state: &State) -> io::Result<()> {
+        let slots = state.members.iter().map(|member| member.slot);
+        if slots.max().is_some_and(|slot| slot >= SLOTS) {
+            return Err(io::Error::other("there are more workers than slots"));
+        }
+        if self.mode != Mode::Processes {
+            return Err(io::Error::other("processes cannot become threads"));
+        }
+        Ok(())
+    }
+}
+
+impl Primary {
+    /// Goes on where the program before stopped. Then all workers are replaced by this program's.
+    ///
+    /// # Errors
+    ///
+    /// When something that was left did not come.
+    pub(in crate::primary) fn resume(&mut self, inheritance: Inheritance) -> io::Result<()> {
+        let Inheritance {
+            state, returned, ..
+        } = inheritance;
+        drop(exec::adopt(state.former));
+        let now = self.reactor.now();
+        let age = Duration::from_micros(state.age);
+        self.began = now.checked_sub(age).unwrap_or(now);
+        self.announced = state.announced;
+        self.refusing = state.refusing;
+        if self.refusing {
+            self.ports.gate.pause(self.reactor.registry(), None);
+        }
+        let configured = self.handle.settings();
+        let same = |words: &str| configured.is_some_and(|s| s.schedule.to_string() == words);
+        if same(&state.configured_schedule)
+            && let Ok(policy) = state.schedule.parse::<SchedulingPolicy>()
+        {
+            self.policy = policy;
+        }
+        let same_number = configured.is_some_and(|s| s.workers == state.configured_workers);
+        let wanted = same_number.then_some(state.wanted);
+        let records = state.members.iter().map(|member| member.record.clone());
+        self.supervisor
+            .resume(records, wanted, state.generation, state.last_id, now);
+        self.past.resume(state.past);
+        for member in state.members {
+            self.resume_member(member)?;
+        }
+        for arrival in state.waiting {
+            self.waiting.push_back(arrival.adopt()?);
+        }
+        // Somebody may have died while nobody listened.
+        self.deaths = true;
+        if returned {
+            log::error!("upgrade failed: the program before goes on");
+        } else {
+            self.own_generation = self.supervisor.generation() + 1;
+            log::info!(
+                "upgraded: this program took over {} workers",
+                self.members.len()
+            );
+            if self.supervisor.managed() {
+                self.reload_first = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn resume_member(&mut self, state: MemberState) -> io::Result<()> {
+        let now = self.reactor.now();
+        let id = WorkerId(state.record.id);
+        let mut channel = Channel::from_fd(exec::adopt(state.channel)?);
+        for (datagram, with) in state.unsent {
+            let with = with.into_iter().map(exec::adopt);
+            channel.push_unsent(datagram, with.collect::<io::Result<_>>()?);
+        }
+        register_reader(self.reactor.registry(), &channel, FIRST + id.0 as usize)?;
+        let handle = self.handle.add(id);
+        handle.set_pid(state.pid);
+        handle.set_state(match (state.ready, state.online) {
+            (true, _) => WorkerState::Listening,
+            (false, true) => WorkerState::Online,
+            (false, false) => WorkerState::Forked,
+        });
+        if state.leaving {
+            handle.set_leaving();
+        }
+        let recruit = Recruit {
+            id,
+            place: state.record.place,
+            generation: state.record.generation,
+            handle,
+            channel,
+            slot: self.board.slot(state.slot),
+        };
+        let carrier = Carrier::Process(Pid::from_raw(state.pid));
+        let mut member = Member::new(recruit, state.slot, carrier, now);
+        let age = Duration::from_micros(state.record.age);
+        member.since = now.checked_sub(age).unwrap_or(now);
+        member.listens = state.listens;
+        member.ready = state.ready;
+        member.leaving = state.leaving;
+        member.beat = (member.slot.turns(), now);
+        let untaken = state
+            .untaken
+            .into_iter()
+            .map(super::state::ArrivalState::adopt);
+        let untaken = untaken.collect::<io::Result<_>>()?;
+        member.hand = Hand::resumed(state.handed, untaken, now);
+        member.outbox = Outbox::resumed(state.outgoing, state.under_way);
+        member.inbox = Inbox::resumed(state.incoming);
+        self.slots.insert(state.slot);
+        self.members.add(member);
+        Ok(())
+    }
+}
+
+impl crate::primary::life::Past {
+    fn resume(&mut self, state: PastState) {
+        let counters = &mut self.counters;
+        counters.connections = state.connections;
+        counters.requests = state.requests;
+        counters.bytes_in = state.bytes_in;
+        counters.bytes_out = state.bytes_out;
+        counters.classes = state.classes;
+        for (bucket, count) in state.latency.into_iter().take(BUCKETS).enumerate() {
+            counters.latency[bucket] = count;
+        }
+        (self.lost_workers, self.lost_connections, self.lost_requests) = state.lost;
+        self.launched = state.launched;
+    }
+}

@@ -22,6 +22,7 @@ mod stop;
 mod support;
 mod tidy;
 mod turns;
+mod upgrade;
 mod usage;
 mod watch;
 mod webdriver;

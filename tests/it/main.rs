@@ -8,6 +8,7 @@
 
 mod client;
 mod config;
+mod control;
 mod crash;
 mod dashboard;
 mod descriptors;

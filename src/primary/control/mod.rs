@@ -271,9 +271,13 @@ impl Primary {
                 return self.answer(ticket, routes::health(alive));
             }
             Asked::Events { figures } => return self.subscribe(ticket, figures),
-            Asked::Scale(workers) => self.supervisor.scale(workers).inspect(|_| {
-                log::info!("{workers} workers, by the control socket");
-            }),
+            Asked::Scale(workers) => match self.supervisor.scale(workers) {
+                Ok(change) => {
+                    log::info!("{workers} workers, by the control socket");
+                    Ok(change)
+                }
+                Err(why) => return self.answer(ticket, refused(400, why)),
+            },
             Asked::Reload => self.begin_reload(),
             Asked::Restart => Ok(self.begin_restart()),
             Asked::Schedule(policy) => {

@@ -241,10 +241,15 @@ impl Worker {
         }
     }
 
+    /// Loop: whether somebody wants something, and has not been heard.
+    pub(super) fn is_poked(&self) -> bool {
+        self.0.poked.load(Ordering::Acquire)
+    }
+
     /// Loop: whether somebody wants something.
     pub(super) fn take_poke(&self) -> bool {
         // Read first: a swap would take the cache line on every turn.
-        self.0.poked.load(Ordering::Acquire) && self.0.poked.swap(false, Ordering::AcqRel)
+        self.is_poked() && self.0.poked.swap(false, Ordering::AcqRel)
     }
 
     /// Loop: what was asked for next.

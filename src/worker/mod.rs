@@ -221,7 +221,11 @@ impl Life {
     fn turn(&mut self) -> io::Result<()> {
         let unsent = self.channel.has_unsent() || self.server.has_given_back();
         let begun = self.reactor.now();
+        // What the application asked for on the loop itself, while its last wishes were granted or
+        // before the first turn: that wakes nobody.
+        let poked = self.worker.is_poked();
         let deadlines = [
+            poked.then_some(begun),
             self.server.deadline(),
             self.deadline,
             unsent.then(|| begun + FLUSH_AGAIN),

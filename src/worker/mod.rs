@@ -171,6 +171,13 @@ struct Life {
     deadline: Option<Instant>,
 }
 
+impl Drop for Life {
+    /// The application may have kept its handle, in threads mode for longer than the worker lives.
+    fn drop(&mut self) {
+        self.worker.closed();
+    }
+}
+
 impl Life {
     fn new(app: Arc<App>, seat: Seat) -> io::Result<Self> {
         let Seat {

@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, OwnedFd};
 pub(super) enum Query {
     /// The cluster's settings.
     Configured,
-    /// The application.
-    Asked(Listened),
+    /// The application, which asked in these words.
+    Asked(String, Listened),
 }
 
 impl Life {
@@ -145,7 +145,14 @@ impl Life {
 
     fn answered(&mut self, query: u32, outcome: io::Result<String>) {
         match (self.queries.remove(&query), outcome) {
-            (Some(Query::Asked(done)), outcome) => done(&self.worker, outcome),
+            (Some(Query::Asked(words, done)), outcome) => {
+                if outcome.is_err()
+                    && let Some(at) = self.asked.iter().rposition(|one| *one == words)
+                {
+                    self.asked.remove(at);
+                }
+                done(&self.worker, outcome);
+            }
             (Some(Query::Configured), Err(error)) => {
                 let id = self.worker.id();
                 log::error!("worker {id} cannot listen: {error}");
@@ -197,7 +204,8 @@ impl Life {
                     }
                     self.asked.push(words.clone());
                     let nth = nth as u32;
-                    self.query(Ask::Address { words, nth }, Query::Asked(done))?;
+                    let whom = Query::Asked(words.clone(), done);
+                    self.query(Ask::Address { words, nth }, whom)?;
                 }
             }
         }

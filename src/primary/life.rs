@@ -203,7 +203,9 @@ impl Primary {
     /// A worker that never was is gone.
     pub(super) fn gone(&mut self, id: WorkerId, pid: i32, exit: &Exit) {
         let handle = self.handle.add(id);
-        handle.set_disconnected();
+        if handle.set_disconnected() {
+            self.tell(&Event::Disconnect { worker: id });
+        }
         handle.set_state(WorkerState::Dead);
         self.handle.remove(id);
         let (code, signal) = exit.numbers();

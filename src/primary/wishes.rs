@@ -93,8 +93,9 @@ impl Primary {
         if let Some(member) = self.members.get_mut(id) {
             member.handle.set_leaving();
             member.leaving = true;
-            self.supervisor.leaves(id, self.reactor.now());
         }
+        // One that has yet to be launched is told as soon as it is.
+        self.supervisor.leaves(id, self.reactor.now());
     }
 
     /// Sends a worker's process a signal.
@@ -104,6 +105,11 @@ impl Primary {
     /// When there is no such worker, or the signal cannot be sent.
     pub(super) fn signal_worker(&mut self, id: WorkerId, signal: i32) -> Result<(), String> {
         let Some(member) = self.members.get(id) else {
+            if self.supervisor.expects(id) {
+                log::info!("worker {id} has yet to be launched: it is told to go");
+                self.disconnect(id);
+                return Ok(());
+            }
             return Err(format!("there is no worker {id}"));
         };
         if !member.carrier.is_process() {
@@ -123,7 +129,7 @@ impl Primary {
             member.handle.set_leaving();
             member.leaving = true;
         }
-        let ids = self.members.iter().map(|member| member.id).collect();
+        let ids = self.supervisor.expected().collect();
         self.wishes.farewells.push((ids, done));
     }
 
@@ -171,9 +177,10 @@ impl Primary {
 
     /// Says what has become of what was asked for.
     pub(super) fn conclude(&mut self) {
+        self.dismiss();
         let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wishes.farewells)
             .into_iter()
-            .partition(|(ids, _)| ids.iter().all(|id| self.members.get(*id).is_none()));
+            .partition(|(ids, _)| !ids.iter().any(|id| self.supervisor.expects(*id)));
         self.wishes.farewells = waiting;
         for (_, done) in done {
             done(&self.handle);
@@ -188,6 +195,20 @@ impl Primary {
         // in Node, where nothing then holds the primary's loop.
         if over && !self.supervisor.stopping() {
             self.supervisor.stop(self.reactor.now());
+        }
+    }
+
+    /// Workers that were wished for and not launched before a stop never come.
+    fn dismiss(&mut self) {
+        if !self.supervisor.stopping() {
+            return;
+        }
+        for worker in self.handle.workers() {
+            let id = worker.id();
+            if worker.pid().is_none() && !self.supervisor.expects(id) {
+                let why = "the cluster is stopping".to_owned();
+                self.gone(id, 0, &super::vessel::Exit::Failed(why));
+            }
         }
     }
 

@@ -303,6 +303,16 @@ impl Supervisor {
         !self.occupants.is_empty()
     }
 
+    /// Whether this worker is there or about to come.
+    pub(super) fn expects(&self, id: WorkerId) -> bool {
+        self.occupants.contains_key(&id)
+    }
+
+    /// Who is there or about to come.
+    pub(super) fn expected(&self) -> impl Iterator<Item = WorkerId> {
+        self.occupants.keys().copied()
+    }
+
     /// When [`Supervisor::reconcile`] must be asked again, if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ends = self.occupants.values().filter(|one| !one.killed);

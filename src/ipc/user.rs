@@ -26,6 +26,11 @@ const WINDOW: u32 = 4;
 
 const LENGTH: usize = size_of::<u32>();
 
+/// What a message takes of the stream, in bytes.
+pub(crate) fn cost(message: &Message) -> usize {
+    LENGTH + message.0.len()
+}
+
 /// Messages up to this size are copied behind their length.
 const COPIED: usize = 1024;
 
@@ -198,7 +203,7 @@ impl Outbox {
         if self.queued > MAX_QUEUED {
             return Err(SendError::Full(message));
         }
-        self.queued += LENGTH + message.0.len();
+        self.queued += cost(&message);
         let mut head = (message.0.len() as u32).to_le_bytes().to_vec();
         if message.0.len() <= COPIED {
             head.extend_from_slice(&message.0);

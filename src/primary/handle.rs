@@ -6,7 +6,7 @@
 use super::SchedulingPolicy;
 use super::event::Settings;
 use super::supervisor::next_id;
-use crate::ipc::user::{Message, SendError};
+use crate::ipc::user::{self, HIGH_WATER, MAX_MESSAGE, MAX_QUEUED, Message, SendError};
 use crate::worker::WorkerId;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -237,7 +237,9 @@ impl ClusterHandle {
                 connected: Cell::new(true),
                 leaving: Cell::new(false),
                 unsent: RefCell::default(),
+                waiting: Cell::new(0),
                 queued: Cell::new(0),
+                full: Cell::new(false),
                 cluster: self.clone(),
             }))
         };
@@ -266,8 +268,12 @@ struct Record {
     leaving: Cell<bool>,
     /// Messages that the loop has not seen.
     unsent: RefCell<VecDeque<Message>>,
-    /// Bytes that wait to be sent, here and in the loop.
+    /// Bytes of those.
+    waiting: Cell<usize>,
+    /// Bytes that the loop has seen, and that wait there.
     queued: Cell<usize>,
+    /// Somebody was told to pause, and waits for word that there is room again.
+    full: Cell<bool>,
     cluster: ClusterHandle,
 }
 
@@ -327,25 +333,27 @@ impl WorkerHandle {
     /// Gives the message back when it is larger than [`MAX_MESSAGE`](crate::MAX_MESSAGE), when far
     /// too much is queued, or when the worker cannot be spoken to.
     pub fn send(&self, message: impl Into<Message>) -> Result<bool, SendError> {
-        use crate::ipc::user::{HIGH_WATER, MAX_MESSAGE, MAX_QUEUED};
         let message = message.into();
-        let bytes = message.bytes().len();
         if !self.is_connected() {
             return Err(SendError::Gone(message));
         }
-        if bytes > MAX_MESSAGE {
+        if message.bytes().len() > MAX_MESSAGE {
             return Err(SendError::TooLarge(message));
         }
-        if self.0.queued.get() > MAX_QUEUED {
+        let before = self.0.waiting.get() + self.0.queued.get();
+        if before > MAX_QUEUED {
             return Err(SendError::Full(message));
         }
-        self.0.queued.set(self.0.queued.get() + bytes);
+        let bytes = user::cost(&message);
+        self.0.waiting.set(self.0.waiting.get() + bytes);
         let mut unsent = self.0.unsent.borrow_mut();
         if unsent.is_empty() {
             self.0.cluster.wish(Wish::Send { id: self.0.id });
         }
         unsent.push_back(message);
-        Ok(self.0.queued.get() <= HIGH_WATER)
+        let room = before + bytes <= HIGH_WATER;
+        self.0.full.set(self.0.full.get() || !room);
+        Ok(room)
     }
 
     /// Has it finish what it has and go; its idle connections go to others. (`worker.disconnect()`)
@@ -362,12 +370,18 @@ impl WorkerHandle {
 
     /// Loop: a message that the application has sent.
     pub(super) fn next_unsent(&self) -> Option<Message> {
-        self.0.unsent.borrow_mut().pop_front()
+        let message = self.0.unsent.borrow_mut().pop_front()?;
+        self.0
+            .waiting
+            .set(self.0.waiting.get() - user::cost(&message));
+        Some(message)
     }
 
-    /// Loop: so many bytes wait; what was there before.
-    pub(super) fn set_queued(&self, bytes: usize) -> usize {
-        self.0.queued.replace(bytes)
+    /// Loop: so many bytes wait there. Whether somebody who was told to pause should go on.
+    pub(super) fn set_queued(&self, bytes: usize) -> bool {
+        self.0.queued.set(bytes);
+        let room = bytes + self.0.waiting.get() <= HIGH_WATER / 2;
+        room && self.0.full.replace(false)
     }
 
     pub(super) fn set_pid(&self, pid: i32) {
@@ -397,5 +411,32 @@ impl WorkerHandle {
     pub(super) fn set_disconnected(&self) -> bool {
         self.set_state(WorkerState::Disconnecting);
         self.0.connected.replace(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_is_told_to_go_on_only_if_told_to_pause() {
+        let worker = ClusterHandle::default().add(WorkerId(1));
+        assert_eq!(worker.send(vec![0; HIGH_WATER - 100]), Ok(true));
+        while worker.next_unsent().is_some() {}
+        assert!(!worker.set_queued(HIGH_WATER - 96));
+        assert!(!worker.set_queued(0), "nobody was told to pause");
+        assert_eq!(worker.send(vec![0; HIGH_WATER]), Ok(false));
+        assert!(!worker.set_queued(0), "the loop has not seen it");
+        while worker.next_unsent().is_some() {}
+        assert!(!worker.set_queued(HIGH_WATER));
+        assert!(worker.set_queued(HIGH_WATER / 2));
+        assert!(!worker.set_queued(0), "once");
+    }
+
+    #[test]
+    fn messages_are_counted_with_their_lengths() {
+        let worker = ClusterHandle::default().add(WorkerId(1));
+        let room = (0..).find(|_| worker.send("") == Ok(false));
+        assert_eq!(room, Some(HIGH_WATER / user::cost(&Message::default())));
     }
 }

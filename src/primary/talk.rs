@@ -3,7 +3,6 @@
 use super::handle::WorkerState;
 use super::hands::Arrival;
 use super::{Event, Primary};
-use crate::ipc::user::HIGH_WATER;
 use crate::ipc::{Ask, Message, Received};
 use crate::net::url;
 use crate::worker::WorkerId;
@@ -143,9 +142,7 @@ impl Primary {
         let Some(member) = self.members.get(id) else {
             return;
         };
-        let queued = member.outbox.queued();
-        let before = member.handle.set_queued(queued);
-        if before > HIGH_WATER / 2 && queued <= HIGH_WATER / 2 {
+        if member.handle.set_queued(member.outbox.queued()) {
             self.tell(&Event::Drain { worker: id });
         }
     }

@@ -226,12 +226,8 @@ impl Cluster {
         if self.mode == Mode::Threads && !self.env.is_empty() {
             return wrong("env: threads share the environment of one process".to_owned());
         }
-        let senseless = |name: &str| name.is_empty() || name.contains(['=', '\0']);
-        if let Some((name, _)) = self
-            .env
-            .iter()
-            .find(|(name, value)| senseless(name) || value.contains('\0'))
-        {
+        let senseless = |(name, value): &&(String, String)| !process::is_variable(name, value);
+        if let Some((name, _)) = self.env.iter().find(senseless) {
             return wrong(format!("env: {name:?} is no name of a variable"));
         }
         if self.silent && !self.listen.is_empty() {

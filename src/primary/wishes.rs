@@ -52,10 +52,20 @@ impl Primary {
     }
 
     fn wish_fork(&mut self, id: WorkerId, env: Vec<(String, String)>) {
-        if !env.is_empty() {
+        let senseless = env
+            .iter()
+            .find(|(name, value)| !process::is_variable(name, value));
+        let forked = match senseless {
+            Some((name, _)) => Err(format!("{name:?} is no name of a variable")),
+            None => self.supervisor.fork(id, self.reactor.now()),
+        };
+        if !env.is_empty() && self.rules.mode == super::Mode::Threads {
+            log::warn!("worker {id} gets no variables: threads share the environment");
+        } else if !env.is_empty() {
             self.wishes.env.insert(id, env);
         }
-        if let Err(why) = self.supervisor.fork(id, self.reactor.now()) {
+        if let Err(why) = forked {
+            self.wishes.env.remove(&id);
             log::error!("worker {id} cannot be launched: {why}");
             self.gone(id, 0, &super::vessel::Exit::Failed(why));
         }

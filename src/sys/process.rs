@@ -300,6 +300,11 @@ pub(crate) fn clear_variables(names: &[&str]) {
     }
 }
 
+/// Whether a variable can have this name and this value; see setenv(3).
+pub(crate) fn is_variable(name: &str, value: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+}
+
 /// Sets variables in this process's environment: for a child right after [`fork`]. False, and
 /// nothing is set, in a process with several threads, where one could be reading the environment.
 pub(crate) fn set_variables<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> bool {

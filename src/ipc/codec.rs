@@ -30,6 +30,7 @@ const LISTENING_ALONE: u8 = 9;
 const WORN: u8 = 10;
 const DATA: u8 = 11;
 const TOOK: u8 = 12;
+const READY: u8 = 13;
 
 const CONFIGURED: u8 = 0;
 const ADDRESS: u8 = 1;
@@ -102,6 +103,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
             out.push(DISCONNECT);
             out.push(u8::from(*hand_back));
         }
+        Message::Ready => out.push(READY),
         Message::Worn => out.push(WORN),
         Message::Data(piece) => {
             out.push(DATA);
@@ -205,6 +207,7 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
         DISCONNECT => Message::Disconnect {
             hand_back: reader.bool()?,
         },
+        READY => Message::Ready,
         WORN => Message::Worn,
         DATA => Message::Data(std::mem::take(&mut reader.0).to_vec()),
         TOOK => Message::Took(reader.u32()?),
@@ -324,6 +327,7 @@ mod tests {
         let words = "127.0.0.1:0".to_owned();
         vec![
             Message::Online,
+            Message::Ready,
             Message::QueryServer {
                 query: 3,
                 ask: Ask::Configured(1),

@@ -25,7 +25,7 @@ pub(crate) const HAND_BYTES: usize = 32 * 1024;
 
 /// Changes with the meaning of a message, of a slot of the board, or of both: a primary can only
 /// take over workers that speak its version.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// A connection under way; its descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,8 @@ pub(crate) enum Message {
         /// What it is bound to.
         address: Address,
     },
+    /// Worker: I have begun, and I listen wherever I was to from the start.
+    Ready,
     /// Primary: a hand of connections, one descriptor each. (`newconn`, one at a time in Node)
     /// Worker: the same back, of connections that wait for their next request.
     Newconn {

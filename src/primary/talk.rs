@@ -76,11 +76,13 @@ impl Primary {
             Message::ListeningAlone { address } => {
                 let address = url(&address);
                 log::info!("{member} listens on {address} by itself");
+                member.handle.set_state(WorkerState::Listening);
                 self.tell(&Event::Listening {
                     worker: id,
                     address,
                 });
             }
+            Message::Ready => self.ready(id),
             Message::Disconnect { .. } => {
                 log::info!("{member} is leaving");
                 member.handle.set_leaving();
@@ -206,20 +208,15 @@ impl Primary {
         let address = url(&port.address);
         member.listens.insert(listener);
         log::debug!("{member} is listening on {address}");
-        let of_settings = |number: &&u32| self.ports.is_configured(**number);
-        let heard = member.listens.iter().filter(of_settings).count();
-        let complete = heard == self.ports.configured() as usize && !member.ready;
         member.handle.set_state(WorkerState::Listening);
         self.tell(&Event::Listening {
             worker: id,
             address,
         });
-        if complete {
-            self.ready(id);
-        }
     }
 
-    /// A worker listens on all that it should.
+    /// A worker has begun, and listens on all that it should. One that listens nowhere, or alone,
+    /// is as good as any.
     pub(super) fn ready(&mut self, id: WorkerId) {
         self.supervisor.listening(id);
         let now = self.reactor.now();

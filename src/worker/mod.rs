@@ -149,6 +149,8 @@ struct Life {
     /// What it has asked and not heard about.
     queries: BTreeMap<u32, Query>,
     next_query: u32,
+    /// It has said that it is ready, or never will.
+    said_ready: bool,
     /// The addresses that were asked for, to know the n-th port 0.
     asked: Vec<String>,
     /// Listeners of its own.
@@ -210,6 +212,7 @@ impl Life {
             signals,
             queries: BTreeMap::new(),
             next_query: 0,
+            said_ready: false,
             asked: Vec::new(),
             exclusive: 0,
             early: VecDeque::new(),
@@ -230,9 +233,9 @@ impl Life {
         let begun = self.reactor.now();
         // What the application asked for on the loop itself, while its last wishes were granted or
         // before the first turn: that wakes nobody.
-        let poked = self.worker.is_poked();
+        let at_once = self.worker.is_poked() || self.is_ready();
         let deadlines = [
-            poked.then_some(begun),
+            at_once.then_some(begun),
             self.server.deadline(),
             self.deadline,
             unsent.then(|| begun + FLUSH_AGAIN),
@@ -265,6 +268,7 @@ impl Life {
         if self.worker.take_poke() {
             self.grant_wishes()?;
         }
+        self.report_ready()?;
         if self.ending.is_some() {
             self.hand_back()?;
         }

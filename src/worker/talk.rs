@@ -30,6 +30,20 @@ impl Life {
         }
     }
 
+    /// Says that this worker is ready, once all is answered that was asked from the start.
+    pub(super) fn report_ready(&mut self) -> io::Result<()> {
+        if self.is_ready() {
+            self.said_ready = true;
+            self.say(&Message::Ready)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is ready, and has not said so.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.said_ready && self.queries.is_empty() && !self.worker.is_poked()
+    }
+
     /// Asks to listen.
     pub(super) fn query(&mut self, ask: Ask, whom: Query) -> io::Result<()> {
         let query = self.next_query;
@@ -103,6 +117,7 @@ impl Life {
             | Message::QueryServer { .. }
             | Message::Listening { .. }
             | Message::ListeningAlone { .. }
+            | Message::Ready
             | Message::Worn => {
                 let id = self.worker.id();
                 log::warn!("worker {id} heard {message:?}, which is for a primary");
@@ -156,6 +171,8 @@ impl Life {
             (Some(Query::Configured), Err(error)) => {
                 let id = self.worker.id();
                 log::error!("worker {id} cannot listen: {error}");
+                // Never ready: the primary waits for as long as a start may take.
+                self.said_ready = true;
             }
             (Some(Query::Configured), Ok(_)) | (None, _) => {}
         }

@@ -186,6 +186,7 @@ impl Primary {
             );
         }
         self.waiting.extend(untaken);
+        self.drop_hopeless();
         self.last_exit = format!("worker {id} (pid {pid}) died: {how}");
         let (code, signal) = exit.numbers();
         member.handle.set_state(WorkerState::Dead);
@@ -197,6 +198,23 @@ impl Primary {
             signal,
             how,
             exited_after_disconnect: voluntary,
+        });
+    }
+
+    /// Closes connections for which nobody will ever come: of listeners that one worker had alone,
+    /// and of those that only workers wanted which are gone or about to go.
+    pub(super) fn drop_hopeless(&mut self) {
+        let (ports, members) = (&self.ports, &self.members);
+        self.waiting.retain(|arrival| {
+            let number = arrival.listener;
+            let asked = |id| {
+                ports
+                    .get(number)
+                    .is_some_and(|port| port.users.contains(&id))
+            };
+            let mut stay = members.iter().filter(|member| !member.leaving);
+            ports.is_configured(number)
+                || stay.any(|member| member.listens.contains(&number) || asked(member.id))
         });
     }
 

@@ -104,6 +104,7 @@ impl Primary {
                     listener,
                 });
                 self.waiting.extend(arrivals);
+                self.drop_hopeless();
             }
             Message::Data(piece) => self.piece(id, &piece),
             Message::Took(pieces) => {

@@ -193,6 +193,16 @@ impl Server {
         drop(self.gate.remove(registry, token));
     }
 
+    /// Removes the file of the listener with `token`, if it is a unix socket: for one that no
+    /// other loop accepts from.
+    pub(crate) fn unlink(&self, token: usize) {
+        if let Some(listener) = self.gate.listener(token)
+            && let Err(error) = listener.unlink()
+        {
+            log::warn!("{} cannot be removed: {error}", listener.address());
+        }
+    }
+
     /// A turn of the loop begins at `now`.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.turn.now = now;

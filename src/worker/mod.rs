@@ -315,6 +315,9 @@ impl Life {
 
     /// Begins to end: nothing new, what is in flight gets the time to finish.
     fn end(&mut self, reason: StopReason, hand_back: bool) {
+        for number in 0..self.exclusive {
+            self.server.unlink(LISTENERS + EXCLUSIVE + number);
+        }
         self.server.drain(self.reactor.registry(), hand_back);
         if self.ending.is_none() {
             log::debug!("worker {} is ending: {reason:?}", self.worker.id());

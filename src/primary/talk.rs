@@ -185,13 +185,15 @@ impl Primary {
         }
     }
 
-    /// Tells a worker what the policy is for it: which listeners it accepts from by itself.
+    /// Tells a worker what the policy is for it: which listeners it accepts from by itself. Also of
+    /// those that it was offered and has not said yet that it listens on.
     pub(super) fn tell_policy(&mut self, id: WorkerId) {
         let registry = self.reactor.registry();
         let Some(member) = self.members.get_mut(id).filter(|one| !one.leaving) else {
             return;
         };
-        for listener in member.listens.clone() {
+        let offered = self.ports.iter().filter(|port| port.users.contains(&id));
+        for listener in offered.map(|port| port.number).collect::<Vec<_>>() {
             let socket = self
                 .ports
                 .socket(registry, listener, member.place, self.policy);

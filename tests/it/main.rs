@@ -1,11 +1,12 @@
 //! The whole program from outside: the real binary, on ports of its own, by its contract.
 //!
 //! `support` runs it, `turns` says beside whom, `client` talks to it, `watch` looks at its
-//! processes, `load` keeps many connections busy; each other file is a part of the contract. Tests
+//! processes, `load` and `traffic` keep many connections busy; each other file is a part of the contract. Tests
 //! wait for lines and states, never for a time, and leave nothing behind.
 
 #![allow(clippy::unwrap_used)] // In helpers of tests as in tests: the caller is who failed.
 
+mod changes;
 mod client;
 mod config;
 mod control;
@@ -22,6 +23,7 @@ mod steer;
 mod stop;
 mod support;
 mod tidy;
+mod traffic;
 mod turns;
 mod upgrade;
 mod usage;

@@ -231,14 +231,13 @@ impl Server {
     /// Takes a connection that somebody else accepted and may still hold a copy of.
     pub(crate) fn adopt(&mut self, registry: &mio::Registry, socket: OwnedFd, handed: Handed) {
         self.open(registry, socket, handed, true);
+        self.pause_when_full(registry);
     }
 
     /// Accepts a bounded burst.
     fn accept(&mut self, registry: &mio::Registry, token: usize) {
         for _ in 0..gate::BURST {
-            if self.connections.len() >= self.turn.limits.connections {
-                self.say_full();
-                self.gate.pause(registry, None);
+            if self.pause_when_full(registry) {
                 return;
             }
             match self.gate.accept(registry, token, self.turn.now) {
@@ -246,6 +245,19 @@ impl Server {
                 Accepted::Nothing => break,
             }
         }
+        self.pause_when_full(registry);
+    }
+
+    /// Stops accepting at the limit: with the last connection that there is room for, and not when
+    /// the loop wakes for the next. That wake would be lost on the other loops, of which the kernel
+    /// wakes but one.
+    fn pause_when_full(&mut self, registry: &mio::Registry) -> bool {
+        let full = self.connections.len() >= self.turn.limits.connections;
+        if full && self.gate.listeners().len() > 0 && !self.gate.paused() {
+            self.say_full();
+            self.gate.pause(registry, None);
+        }
+        full
     }
 
     /// Says that there is no room: seldom, since at the limit it is so with every connection.

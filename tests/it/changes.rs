@@ -3,7 +3,7 @@
 //! closed.
 
 use crate::client::Client;
-use crate::support::{Mode, Server, both_modes};
+use crate::support::{Directory, Mode, Server, both_modes, command, output};
 use crate::traffic::Traffic;
 use crate::turns::alone;
 use nix::sys::signal::Signal;
@@ -37,6 +37,57 @@ impl Idle {
     }
 }
 
+/// A cluster and its control socket.
+struct Steered {
+    server: Server,
+    directory: Directory,
+}
+
+impl Steered {
+    fn start(mode: Mode, arguments: &[&str]) -> Self {
+        let directory = Directory::new();
+        let control = directory.file("control.sock");
+        let mut all = vec!["--control", control.to_str().unwrap()];
+        all.extend(arguments);
+        let server = Server::start(mode, &all);
+        Self { server, directory }
+    }
+
+    /// Runs a command that steers the cluster and waits for the outcome, which is good.
+    #[track_caller]
+    fn steer(&self, words: &[&str]) {
+        let control = self.directory.file("control.sock");
+        let mut all = words.to_vec();
+        all.extend(["--control", control.to_str().unwrap()]);
+        let output = output(command(&all));
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    }
+
+    #[track_caller]
+    fn scale(&self, to: usize) {
+        self.steer(&["scale", &to.to_string()]);
+        assert_eq!(self.server.wait_for_workers(to).len(), to);
+    }
+
+    #[track_caller]
+    fn schedule(&self, policy: &str) {
+        let mark = self.server.log.mark();
+        self.steer(&["schedule", policy]);
+        let line = format!("schedule {policy} in place of ");
+        self.server.log.wait(mark, &line);
+    }
+
+    /// Has the primary become another program, here the same again, whose workers come next.
+    #[track_caller]
+    fn upgrade(&self) {
+        let mark = self.server.log.mark();
+        self.server.signal(Signal::SIGUSR2);
+        let line = format!("process {} becomes the new program", self.server.pid());
+        self.server.log.wait(mark, &line);
+        self.server.log.wait(mark, "reloaded: all workers are new");
+    }
+}
+
 #[track_caller]
 fn reload(server: &Server) {
     let mark = server.log.mark();
@@ -46,7 +97,7 @@ fn reload(server: &Server) {
 
 /// Scales by signals: one at a time, since two that wait are one.
 #[track_caller]
-fn scale(server: &Server, from: usize, to: usize) {
+fn scale_by_signals(server: &Server, from: usize, to: usize) {
     let mut now = from;
     while now != to {
         let (signal, next) = match now < to {
@@ -65,22 +116,54 @@ fn scale(server: &Server, from: usize, to: usize) {
 both_modes! {
     fn everything_changes_and_nobody_notices(mode) {
         let _alone = alone();
-        let server = Server::start(mode, &["--workers", "2"]);
-        let address = server.address();
-        let mut idle = Idle::start(address, 200);
-        let traffic = Traffic::start(address, 64);
+        let cluster = Steered::start(mode, &["--workers", "2"]);
+        let server = &cluster.server;
+        let mut idle = Idle::start(server.address(), 200);
+        let traffic = Traffic::start(server.address(), 64);
         for _ in 0..20 {
-            reload(&server);
+            reload(server);
         }
         traffic.go_on();
-        for (from, to) in [(2, 6), (6, 1), (1, 4)] {
-            scale(&server, from, to);
+        for to in [6, 1, 4] {
+            cluster.scale(to);
             traffic.go_on();
         }
-        idle.go_on(&server, mode);
+        for policy in ["shared", "reuseport", "least-connections", "rr"] {
+            cluster.schedule(policy);
+            traffic.go_on();
+        }
+        // Threads end with their program.
+        if mode == Mode::Processes {
+            cluster.upgrade();
+            traffic.go_on();
+        }
+        idle.go_on(server, mode);
         let answers = traffic.stop();
         eprintln!("{}: {answers} answers", mode.name());
-        server.stop();
+        cluster.server.stop();
+    }
+
+    fn a_policy_changes_while_workers_come_and_go(mode) {
+        let _alone = alone();
+        let cluster = Steered::start(mode, &["--workers", "2"]);
+        let server = &cluster.server;
+        let mut idle = Idle::start(server.address(), 40);
+        let traffic = Traffic::start(server.address(), 16);
+        let policies = ["reuseport", "shared", "rr", "reuseport", "least-connections", "shared"];
+        for (number, policy) in policies.iter().cycle().take(24).enumerate() {
+            // Into the midst of a reload, or of another number of workers.
+            match number % 3 {
+                0 => server.signal(Signal::SIGHUP),
+                1 => server.signal(Signal::SIGTTIN),
+                _ => server.signal(Signal::SIGTTOU),
+            }
+            cluster.schedule(policy);
+            traffic.go_on();
+        }
+        cluster.scale(2);
+        idle.go_on(server, mode);
+        traffic.stop();
+        cluster.server.stop();
     }
 
     fn reloads_and_scaling_under_shared(mode) {
@@ -96,16 +179,38 @@ both_modes! {
     }
 }
 
+/// Also in the midst of other changes: an upgrade waits for nobody's convenience.
+#[test]
+fn upgrades_under_each_policy() {
+    let _alone = alone();
+    let mode = Mode::Processes;
+    let cluster = Steered::start(mode, &["--workers", "2"]);
+    let server = &cluster.server;
+    let mut idle = Idle::start(server.address(), 40);
+    let traffic = Traffic::start(server.address(), 16);
+    for policy in ["shared", "reuseport", "least-connections", "rr"] {
+        cluster.schedule(policy);
+        cluster.upgrade();
+        traffic.go_on();
+        server.signal(Signal::SIGTTIN);
+        cluster.upgrade();
+        traffic.go_on();
+        cluster.scale(2);
+    }
+    idle.go_on(server, mode);
+    traffic.stop();
+    cluster.server.stop();
+}
+
 fn changes_under(mode: Mode, policy: &str) {
     let _alone = alone();
     let server = Server::start(mode, &["--workers", "2", "--schedule", policy]);
-    let address = server.address();
-    let mut idle = Idle::start(address, 40);
-    let traffic = Traffic::start(address, 16);
+    let mut idle = Idle::start(server.address(), 40);
+    let traffic = Traffic::start(server.address(), 16);
     for (from, to) in [(2, 4), (4, 1), (1, 3)] {
         reload(&server);
         traffic.go_on();
-        scale(&server, from, to);
+        scale_by_signals(&server, from, to);
         traffic.go_on();
     }
     idle.go_on(&server, mode);

@@ -260,7 +260,8 @@ impl Primary {
     }
 
     /// As process number 1, whatever lost its parent is a child of this one: it is buried here, and
-    /// is nobody's worker.
+    /// is nobody's worker. To be called when the workers that have ended are buried: the kernel
+    /// shows one dead child at a time, and behind a worker it would show no other.
     pub(super) fn reap_strangers(&mut self) {
         if process::pid().as_raw() != 1 || self.rules.mode == Mode::Threads {
             return;

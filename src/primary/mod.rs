@@ -196,10 +196,10 @@ impl Primary {
                 self.hear_trial();
             }
             if std::mem::take(&mut self.deaths) {
-                self.reap_strangers();
                 for (id, exit) in self.members.ended() {
                     self.bury(id, &exit);
                 }
+                self.reap_strangers();
             }
         }
     }

@@ -9,7 +9,8 @@ use super::scheduler::Round;
 use super::supervisor::{Patience, Supervisor};
 use super::upgrade::{self, Inheritance};
 use super::{
-    Cluster, ClusterHandle, Error, HEEDED, Mode, Primary, Result, Rules, Workers, watch, wishes,
+    Cluster, ClusterHandle, Error, HEEDED, Mode, Primary, Result, Rules, Workers, systemd, watch,
+    wishes,
 };
 use crate::app::Response;
 use crate::board::{Board, MAX_WORKERS};
@@ -48,6 +49,8 @@ impl Cluster {
             true => self.workers.resolve(&cpus),
             false => (0, "the application forks them".to_owned()),
         };
+        // While this process has one thread, since it changes the environment.
+        let service = systemd::State::from_env();
         let board = match &inheritance {
             None => Board::new(),
             Some(inheritance) => inheritance.board(),
@@ -118,12 +121,14 @@ impl Cluster {
             drain_timeout: self.drain_timeout,
         };
         handle.begin(supervisor.ids(), settings);
+        // Whoever watches must see an idle loop turn.
+        let watched = [self.worker_timeout, service.interval()];
         let settings = worker::Settings {
             limits: self.limits_within_reach(workers),
             pool,
             listeners: ports.configured(),
             drain_timeout: self.drain_timeout,
-            heartbeat: self.worker_timeout.map(watch::heartbeat),
+            heartbeat: watched.into_iter().flatten().min().map(watch::heartbeat),
             max_requests: None,
             env: self.env,
             identity: identity.filter(|_| self.mode == Mode::Processes),
@@ -151,6 +156,7 @@ impl Cluster {
             ports,
             board,
             console,
+            service,
             began: Instant::now(),
             members: Members::default(),
             supervisor,

@@ -3,7 +3,8 @@
 //! [`Primary::run`] is the loop. What should happen is decided by `supervisor` and `scheduler`,
 //! which are pure; `life` launches and buries workers, which `vessel` carries; `deal` accepts and
 //! deals, `hands` keeps what was handed over, `ports` the listeners; `talk` is the conversation,
-//! `watch` finds who stands still, `wishes` does what the application asks by `handle`.
+//! `watch` finds who stands still, `wishes` does what the application asks by `handle`, `systemd`
+//! keeps a service manager informed.
 //! [`Cluster`] is what users build one with. May use everything below.
 
 mod begin;
@@ -23,6 +24,7 @@ mod members;
 mod ports;
 mod scheduler;
 mod supervisor;
+mod systemd;
 mod talk;
 #[cfg(feature = "control")]
 mod upgrade;
@@ -119,6 +121,8 @@ struct Primary {
     board: Arc<Board>,
     /// The control interface, where there is one.
     console: Option<Console>,
+    /// What a service manager is told.
+    service: systemd::State,
     /// When this cluster began.
     began: Instant,
     members: Members,
@@ -173,6 +177,7 @@ impl Primary {
             }
             self.deal();
             self.mind_the_listeners();
+            self.keep_informed();
             self.reactor
                 .wait(self.deadline())
                 .map_err(Error::io("waiting for events"))?;
@@ -241,6 +246,7 @@ impl Primary {
             self.inspect_at,
             self.flush_at,
             self.watch.deadline(),
+            self.service.deadline(),
             self.console.as_ref().and_then(Console::deadline),
             self.trial.as_ref().map(Trial::until),
         ];
@@ -296,6 +302,7 @@ impl Primary {
 
     fn tell(&mut self, event: &Event) {
         self.note(event);
+        self.inform(event);
         // Taken out, since the application may ask for something meanwhile.
         if let Some(mut observer) = self.observer.take() {
             observer(&self.handle, event);
@@ -306,6 +313,7 @@ impl Primary {
     /// The last act of a primary that stops: what must be undone outside of this process.
     fn clean_up(&mut self, failed: Option<&str>) {
         self.close_console(failed);
+        self.inform_of_the_end(failed);
         self.ports.close_all(self.reactor.registry());
         self.handle.clear();
         // A signal more while it was stopping has been heeded.

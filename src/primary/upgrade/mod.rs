@@ -179,7 +179,7 @@ impl Primary {
 
     /// The variables that the next program needs beside those that this one has.
     fn environment(&self) -> Vec<(OsString, OsString)> {
-        Vec::new()
+        self.service.variables()
     }
 
     /// All that the next program must know; the descriptors in it are noted in `kept`.

@@ -5,6 +5,7 @@ use super::{Primary, SchedulingPolicy};
 use crate::ipc::{FLUSH_AGAIN, Handed};
 use crate::server::MAX_BACKLOG;
 use crate::server::gate::Accepted;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long connections wait for a worker with room before they are offered again.
@@ -100,11 +101,13 @@ impl Primary {
 
     fn open_where_needed(&mut self) {
         let now = self.reactor.now();
-        let members = &self.members;
-        let serves = |place: usize| {
-            let mut here = members.iter().filter(|member| member.place == place);
-            here.any(|member| member.serves(now))
-        };
+        // Where nobody has a socket of its own, nobody's matters.
+        let mut serving = BTreeSet::new();
+        if self.policy == SchedulingPolicy::ReusePort {
+            let members = self.members.iter().filter(|member| member.serves(now));
+            serving.extend(members.map(|member| member.place));
+        }
+        let serves = |place: usize| serving.contains(&place);
         self.ports
             .mind(self.reactor.registry(), self.policy, serves);
         self.watch_sockets();

@@ -6,6 +6,7 @@
 use crate::net::{deregister, register_listener, register_once};
 use crate::sys::listener::{Listener, Peer};
 use crate::sys::socket;
+use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -80,7 +81,8 @@ impl AsFd for Entry {
 /// All listeners of one loop.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    entries: Vec<Entry>,
+    /// By token, and so in the order in which they were added.
+    entries: BTreeMap<usize, Entry>,
     paused: bool,
     /// When to try again, if no connection ends before.
     until: Option<Instant>,
@@ -89,13 +91,12 @@ pub(crate) struct Gate {
 impl Gate {
     /// The listeners, in the order in which they were added.
     pub(crate) fn listeners(&self) -> impl ExactSizeIterator<Item = &Listener> {
-        self.entries.iter().map(|entry| &entry.listener)
+        self.entries.values().map(|entry| &entry.listener)
     }
 
     /// The listener with `token`.
     pub(crate) fn listener(&self, token: usize) -> Option<&Listener> {
-        let found = self.entries.iter().find(|entry| entry.token == token);
-        found.map(|entry| &entry.listener)
+        self.entries.get(&token).map(|entry| &entry.listener)
     }
 
     /// Keeps `listener`, and accepts from it as well if it is `open`.
@@ -118,14 +119,14 @@ impl Gate {
             registered: Registered::No,
         };
         entry.register(registry, self.paused)?;
-        self.entries.push(entry);
+        self.entries.insert(token, entry);
         Ok(())
     }
 
     /// Accepts from the listener with `token`, or only keeps it.
     pub(crate) fn set_open(&mut self, registry: &mio::Registry, token: usize, open: bool) {
         let paused = self.paused;
-        let entry = self.entries.iter_mut().find(|entry| entry.token == token);
+        let entry = self.entries.get_mut(&token);
         if let Some(entry) = entry
             && mem::replace(&mut entry.open, open) != open
             && let Err(error) = entry.register(registry, paused)
@@ -136,15 +137,14 @@ impl Gate {
 
     /// Whether this loop accepts from the listener with `token`.
     pub(crate) fn is_open(&self, token: usize) -> bool {
-        let mut entries = self.entries.iter();
-        entries.any(|entry| entry.token == token && entry.open)
+        self.entries.get(&token).is_some_and(|entry| entry.open)
     }
 
     /// Has the loop told, by `token`, when a connection comes to a listener that others accept
     /// from: once, and again after the next call.
     pub(crate) fn watch(&mut self, registry: &mio::Registry, token: usize) {
         let paused = self.paused;
-        let entry = self.entries.iter_mut().find(|entry| entry.token == token);
+        let entry = self.entries.get_mut(&token);
         let Some(entry) = entry else {
             return;
         };
@@ -163,7 +163,7 @@ impl Gate {
     /// The contrary of [`Gate::watch`].
     pub(crate) fn unwatch(&mut self, registry: &mio::Registry, token: usize) {
         let paused = self.paused;
-        let entry = self.entries.iter_mut().find(|entry| entry.token == token);
+        let entry = self.entries.get_mut(&token);
         if let Some(entry) = entry
             && mem::take(&mut entry.watched)
             && let Err(error) = entry.register(registry, paused)
@@ -174,8 +174,7 @@ impl Gate {
 
     /// Gives a listener up: it closes when the answer is dropped, unless others have it as well.
     pub(crate) fn remove(&mut self, registry: &mio::Registry, token: usize) -> Option<Listener> {
-        let at = self.entries.iter().position(|entry| entry.token == token)?;
-        let mut entry = self.entries.remove(at);
+        let mut entry = self.entries.remove(&token)?;
         if let Err(error) = entry.register(registry, true) {
             log::error!("a listener cannot be forgotten: {error}");
         }
@@ -189,7 +188,7 @@ impl Gate {
         token: usize,
         now: Instant,
     ) -> Accepted {
-        let Some(entry) = self.entries.iter().find(|entry| entry.token == token) else {
+        let Some(entry) = self.entries.get(&token) else {
             return Accepted::Nothing;
         };
         if self.paused || !entry.open {
@@ -209,7 +208,7 @@ impl Gate {
     /// One of the connections that wait in the kernel's queues of the open listeners, with the
     /// token of its listener: for what came before the listeners close.
     pub(crate) fn take_waiting(&mut self) -> Option<(OwnedFd, Peer, usize)> {
-        let mut open = self.entries.iter().filter(|entry| entry.open);
+        let mut open = self.entries.values().filter(|entry| entry.open);
         open.find_map(|entry| {
             let (socket, peer) = entry.listener.accept().ok()?;
             Some((socket, peer, entry.token))
@@ -218,7 +217,7 @@ impl Gate {
 
     /// Closes the listeners; other processes may hold them open.
     pub(crate) fn close(&mut self, registry: &mio::Registry) {
-        for entry in &mut self.entries {
+        for entry in self.entries.values_mut() {
             // Where another process has a copy, closing would not take it out.
             if let Err(error) = entry.register(registry, true) {
                 log::debug!("a listener cannot be forgotten: {error}");
@@ -249,7 +248,7 @@ impl Gate {
     pub(crate) fn resume(&mut self, registry: &mio::Registry) {
         self.until = None;
         self.paused = false;
-        for entry in &mut self.entries {
+        for entry in self.entries.values_mut() {
             if let Err(error) = entry.register(registry, false) {
                 log::error!("a listener cannot be waited for: {error}");
             }
@@ -260,7 +259,7 @@ impl Gate {
     pub(crate) fn pause(&mut self, registry: &mio::Registry, until: Option<Instant>) {
         self.paused = true;
         self.until = until;
-        for entry in &mut self.entries {
+        for entry in self.entries.values_mut() {
             if let Err(error) = entry.register(registry, true) {
                 log::error!("a listener cannot be paused: {error}");
             }

@@ -40,7 +40,8 @@ impl fmt::Display for WorkerState {
     }
 }
 
-type Callback = Box<dyn FnOnce(&ClusterHandle)>;
+/// Called once something has come about.
+pub(super) type Callback = Box<dyn FnOnce(&ClusterHandle)>;
 
 /// Something asked of the primary's loop.
 pub(super) enum Wish {
@@ -148,7 +149,17 @@ impl ClusterHandle {
     }
 
     /// The same, with variables added to the environment of its process; in threads mode they are
-    /// ignored, with a line in the log. (`cluster.fork(env)`)
+    /// ignored, with a line in the log. A name that no variable can have makes the fork fail, which
+    /// comes as its [`Event::Exit`](crate::Event::Exit). (`cluster.fork(env)`)
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn on_setup(cluster: &mcluster::ClusterHandle) {
+    /// cluster.fork_with([("ROLE", "web")]);
+    /// cluster.fork_with([("ROLE", "mail")]);
+    /// # }
+    /// ```
     pub fn fork_with<const N: usize>(&self, env: [(&str, &str); N]) -> WorkerHandle {
         let id = next_id(self.0.last_id.get_or_init(Rc::default));
         let handle = self.add(id);
@@ -180,8 +191,18 @@ impl ClusterHandle {
     }
 
     /// Has all workers finish and go; `done` is called when the last of them is gone (in Node it
-    /// is called when the first is). A cluster that manages its workers does not replace them until
-    /// it is scaled again; one that does not ends, unless `done` forks. (`cluster.disconnect()`)
+    /// is called when the first is). None is replaced, and the cluster ends, unless `done` forks, or
+    /// scales: then it manages its workers again. (`cluster.disconnect()`)
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn on_message(cluster: &mcluster::ClusterHandle, message: &mcluster::Message) {
+    /// if message.text() == Some("enough") {
+    ///     cluster.disconnect(|_| println!("all workers are gone"));
+    /// }
+    /// # }
+    /// ```
     pub fn disconnect(&self, done: impl FnOnce(&ClusterHandle) + 'static) {
         let done = Box::new(done);
         self.wish(Wish::DisconnectAll { done });
@@ -279,6 +300,29 @@ struct Record {
 
 /// One worker, as its primary sees it: Node's `cluster.Worker`. Clones are the same worker; one
 /// that is kept after the worker's end says how things are: dead.
+///
+/// # Examples
+///
+/// As much as there is room for, and more when there is room again:
+///
+/// ```no_run
+/// use mcluster::{App, Cluster, Event};
+///
+/// # fn main() -> mcluster::Result<()> {
+/// let mut numbers = 0..1_000_000;
+/// Cluster::new(App::new())
+///     .on_worker(|worker| worker.on_message(|_, message| println!("{message:?}")))
+///     .on_event(move |cluster, event| {
+///         if let Event::Online { worker, .. } | Event::Drain { worker } = event
+///             && let Some(worker) = cluster.worker(*worker)
+///         {
+///             // False once there is too little room.
+///             numbers.any(|number| worker.send(number.to_string()) != Ok(true));
+///         }
+///     })
+///     .run()
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct WorkerHandle(Rc<Record>);
 
@@ -356,7 +400,9 @@ impl WorkerHandle {
         Ok(room)
     }
 
-    /// Has it finish what it has and go; its idle connections go to others. (`worker.disconnect()`)
+    /// Has it finish what it has and go; its idle connections go to others. It does not wait for
+    /// messages: of what was sent before, 64 KiB are sure to be under way, and more may be left
+    /// unsent. (`worker.disconnect()`)
     pub fn disconnect(&self) {
         self.0.cluster.wish(Wish::Disconnect { id: self.0.id });
     }

@@ -1,9 +1,9 @@
 //! What the application, a signal or a control client asks of a running cluster.
 
 use super::event::Reload;
-use super::handle::Wish;
+use super::handle::{Callback, Wish};
 use super::supervisor::{Change, Outcome};
-use super::{ClusterHandle, Event, Primary};
+use super::{Event, Primary};
 use crate::sys::process;
 use crate::worker::WorkerId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ pub(super) struct State {
     /// The reload that is under way, and how many starts had failed when it began.
     reload: Option<(Change, u64)>,
     /// Who waits for the end of which workers.
-    farewells: Vec<(BTreeSet<WorkerId>, Box<dyn FnOnce(&ClusterHandle)>)>,
+    farewells: Vec<(BTreeSet<WorkerId>, Callback)>,
 }
 
 impl Primary {
@@ -131,7 +131,7 @@ impl Primary {
             .map_err(|error| format!("signal {signal} for {member}: {error}"))
     }
 
-    fn disconnect_all(&mut self, done: Box<dyn FnOnce(&ClusterHandle)>) {
+    fn disconnect_all(&mut self, done: Callback) {
         log::info!("all {} workers leave", self.members.len());
         self.supervisor.set_unmanaged();
         self.supervisor.disconnect(self.reactor.now());

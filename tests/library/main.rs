@@ -1,0 +1,35 @@
+//! The library's cluster API, tested from outside by programs that use it.
+//!
+//! This binary is both sides: without [`PROGRAM`] in its environment it is the driver, which runs
+//! the tests; with it, it is the small cluster that the variable names (`programs`). So nothing
+//! forks where there are threads, and each cluster starts in a process of its own. `harness` runs
+//! the tests and keeps the habits of `cargo test`; `run` starts a program and reads what it says.
+
+// Clippy knows tests by an attribute that these do not have.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod ends;
+mod farewells;
+mod harness;
+mod http;
+mod listens;
+mod messages;
+mod programs;
+mod run;
+
+use std::process::ExitCode;
+
+/// The variable that names a program and its mode, with further words behind them.
+pub(crate) const PROGRAM: &str = "MCLUSTER_LIBRARY_PROGRAM";
+
+fn main() -> ExitCode {
+    if let Ok(words) = std::env::var(PROGRAM) {
+        return programs::main(&words);
+    }
+    let mut tests = harness::Tests::default();
+    ends::add(&mut tests);
+    farewells::add(&mut tests);
+    messages::add(&mut tests);
+    listens::add(&mut tests);
+    tests.run()
+}

@@ -3,7 +3,7 @@
 //! closed.
 
 use crate::client::Client;
-use crate::support::{Directory, Mode, Server, both_modes, command, output};
+use crate::support::{Directory, Mode, Server, both_modes, command, output, wait_until};
 use crate::traffic::Traffic;
 use crate::turns::alone;
 use nix::sys::signal::Signal;
@@ -21,8 +21,13 @@ impl Idle {
     /// None has heard anything, and each goes on, at a worker that lives.
     #[track_caller]
     fn go_on(&mut self, server: &Server, mode: Mode) {
-        let living = server.workers().into_iter();
-        let living: BTreeSet<String> = living.map(|worker| worker.name(mode)).collect();
+        let living = || {
+            let living = server.workers().into_iter();
+            living
+                .map(|worker| worker.name(mode))
+                .collect::<BTreeSet<_>>()
+        };
+        let mut before = living();
         for (number, client) in self.0.iter_mut().enumerate() {
             assert!(
                 client.is_silent(),
@@ -32,7 +37,13 @@ impl Idle {
             let answer = answer.unwrap_or_else(|error| panic!("connection {number}: {error}"));
             assert!(!answer.closes(), "connection {number} ends: {answer:?}");
             let who = answer.who();
-            assert!(living.contains(&who), "{who} is none of {living:?}");
+            if !before.contains(&who) {
+                // Then it has just come, and may not have been said to listen yet.
+                wait_until(&format!("{who} among the workers"), || {
+                    before = living();
+                    before.contains(&who)
+                });
+            }
         }
     }
 }
@@ -164,6 +175,23 @@ both_modes! {
         idle.go_on(server, mode);
         traffic.stop();
         cluster.server.stop();
+    }
+
+    fn workers_wear_out_and_nobody_notices(mode) {
+        let _alone = alone();
+        for policy in ["rr", "shared", "reuseport", "least-connections"] {
+            let worn = ["--workers", "2", "--max-requests", "300:100", "--schedule", policy];
+            let server = Server::start(mode, &worn);
+            let mut idle = Idle::start(server.address(), 40);
+            let traffic = Traffic::start(server.address(), 16);
+            wait_until("ten workers worn out", || {
+                let log = server.log.all();
+                log.iter().filter(|line| line.contains(" exited: ")).count() >= 10
+            });
+            traffic.stop();
+            idle.go_on(&server, mode);
+            server.stop();
+        }
     }
 
     fn reloads_and_scaling_under_shared(mode) {

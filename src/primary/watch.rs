@@ -4,6 +4,7 @@
 use super::members::STANDSTILL;
 use super::{Mode, Primary, SchedulingPolicy};
 use crate::http::Method;
+use crate::sys::listener::Listener;
 use crate::sys::proc;
 use crate::worker::WorkerId;
 use std::collections::BTreeMap;
@@ -200,7 +201,10 @@ impl Primary {
             let Some(Some(seen)) = self.watch.sockets.get(&token).copied() else {
                 continue;
             };
-            if self.turns_of(token) == Some(seen) {
+            // One that has accepted all there was and had no turn since has nothing to do.
+            let waits = self.ports.gate.listener(token);
+            let waits = waits.is_some_and(Listener::has_waiting);
+            if waits && self.turns_of(token) == Some(seen) {
                 for member in self.members.iter_mut().filter(|one| one.place == place) {
                     member.still_at = Some(seen);
                 }

@@ -298,6 +298,18 @@ impl Listener {
         }
     }
 
+    /// Whether a connection waits to be accepted; see poll(2).
+    pub(crate) fn has_waiting(&self) -> bool {
+        let mut poll = libc::pollfd {
+            fd: self.fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: `poll` is one pollfd and outlives the call, which does not wait.
+        let ready = retry(|| Errno::result(unsafe { libc::poll(&raw mut poll, 1, 0) }));
+        ready.is_ok_and(|ready| ready > 0)
+    }
+
     /// Stops listening without giving the address up: clients are refused until
     /// [`Listener::resume`], and connections that wait are reset. For every process that shares the
     /// socket. See shutdown(2); on Linux a TCP listener can listen again afterwards, a Unix one

@@ -3,7 +3,7 @@
 //! Each function concerns one process, by its id. Which processes there should be, and what an exit
 //! means, is decided by whoever calls.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 use std::{env, fmt, fs, io, mem, ptr, thread};
 
@@ -322,11 +322,18 @@ pub(crate) fn set_variables<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a st
 /// Seconds from the parent's death to this process's, for [`on_parent_death`].
 static GRACE_SECONDS: AtomicU32 = AtomicU32::new(1);
 
-/// Handles the signal that tells of the parent's death. Only async-signal-safe calls may stand
-/// here, and `alarm` is one; it leaves errno alone.
+/// Whose death that is about.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
+/// Handles the signal that tells of the parent's death, and anybody else's `SIGCONT`. Only
+/// async-signal-safe calls may stand here, and both of these are; they leave errno alone.
 extern "C" fn on_parent_death(_signal: libc::c_int) {
-    // SAFETY: alarm takes a number and touches no memory of ours.
-    unsafe { libc::alarm(GRACE_SECONDS.load(Ordering::Relaxed)) };
+    // SAFETY: getppid has no preconditions; alarm takes a number and touches no memory of ours.
+    unsafe {
+        if libc::getppid() != PARENT.load(Ordering::Relaxed) {
+            libc::alarm(GRACE_SECONDS.load(Ordering::Relaxed));
+        }
+    }
 }
 
 /// Has the kernel end this process `grace` after its parent died; see `PR_SET_PDEATHSIG` in
@@ -335,7 +342,8 @@ extern "C" fn on_parent_death(_signal: libc::c_int) {
 /// To be called in a child right after [`fork`], with its parent's id. The signal of the parent's
 /// death starts an alarm, and `SIGALRM` with its default action ends the process: a process that
 /// notices by itself has `grace` (in whole seconds, rounded up, at least one) to finish, and one
-/// that is stuck in a loop ends all the same. Uses `SIGRTMIN + 1` and `SIGALRM`, and unblocks both.
+/// that is stuck in a loop ends all the same; and so does one that is stopped, since the signal is
+/// `SIGCONT`. Uses that one and `SIGALRM`, and unblocks both.
 ///
 /// Answers false when `parent` had died before: then no signal will come, and the caller should
 /// leave.
@@ -348,7 +356,9 @@ extern "C" fn on_parent_death(_signal: libc::c_int) {
 ///
 /// None that a child may expect; those of the calls named.
 pub(crate) fn kill_after_parent_death(parent: Pid, grace: Duration) -> io::Result<bool> {
-    let signal = libc::SIGRTMIN() + 1;
+    // Every other one would wait for this process to be continued.
+    let signal = libc::SIGCONT;
+    PARENT.store(parent.as_raw(), Ordering::Relaxed);
     GRACE_SECONDS.store(whole_seconds(grace), Ordering::Relaxed);
     let handler: extern "C" fn(libc::c_int) = on_parent_death;
     set_action(signal, handler as libc::sighandler_t)?;

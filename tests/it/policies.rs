@@ -199,3 +199,21 @@ fn a_primary_killed_under_each_policy() {
         next.stop();
     }
 }
+
+/// Being stopped excuses no worker from that.
+#[test]
+fn a_stopped_worker_does_not_outlive_its_primary() {
+    let arguments = ["--workers", "2", "--drain-timeout", "500ms"];
+    let mut server = Server::start(Mode::Processes, &arguments);
+    let address = server.address();
+    let (busy, who) = Client::greeted(address);
+    let workers = server.wait_for_workers(2);
+    for worker in &workers {
+        stop(*worker);
+    }
+    server.kill_primary();
+    let ends = server.orphans_end();
+    assert_eq!(ends.len(), 2, "{who}: {ends:?}");
+    assert!(busy.ends());
+    assert!(is_refused(address));
+}

@@ -142,7 +142,15 @@ impl Channel {
     /// limit (they are closed, none leaks); otherwise as recvmsg(2).
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut with = Vec::new();
-        match fds::receive(self.socket.as_fd(), buffer, &mut with) {
+        let received = match fds::receive(self.socket.as_fd(), buffer, &mut with) {
+            // Said once, and before what is still there to be read, when the other end has gone
+            // without reading all that it was sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                fds::receive(self.socket.as_fd(), buffer, &mut with)
+            }
+            received => received,
+        };
+        match received {
             Ok(0) => Ok(Received::Closed),
             Ok(length) => {
                 let message = codec::decode(&buffer[..length])?;
@@ -217,6 +225,22 @@ mod tests {
         }
         let expected = [(Message::Online, 0), (hand(HAND), HAND), (DISCONNECT, 0)];
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn last_words_are_heard_of_one_who_did_not_listen() {
+        let (mut one, mut other) = Channel::pair().unwrap();
+        one.send(&Message::Online, &[]).unwrap();
+        one.send(&Message::Worn, &[]).unwrap();
+        other.send(&DISCONNECT, &[]).unwrap();
+        drop(one);
+        for expected in [Message::Online, Message::Worn] {
+            match receive(&mut other).unwrap() {
+                Received::Message(message, _) => assert_eq!(message, expected),
+                nothing => panic!("{nothing:?}"),
+            }
+        }
+        assert!(matches!(receive(&mut other).unwrap(), Received::Closed));
     }
 
     #[test]

@@ -188,11 +188,31 @@ impl Worker {
     /// Listens on one more address, in the words that [`Cluster::listen`](crate::Cluster::listen)
     /// takes. The primary makes the listener once and all workers that ask share it, by the
     /// cluster's policy; the n-th port 0 of each worker is the same one. `done` is called on the
-    /// loop with the real address, or with what is wrong. (`server.listen`)
+    /// loop with the real address, or with what is wrong; not if the worker ends before.
+    /// (`server.listen`)
     ///
     /// # Errors
     ///
     /// When the words are no address; then `done` is not called.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mcluster::{App, Cluster};
+    ///
+    /// # fn main() -> mcluster::Result<()> {
+    /// Cluster::new(App::new())
+    ///     .listen_by_workers()
+    ///     .on_worker(|worker| {
+    ///         let asked = worker.listen("127.0.0.1:0", |worker, outcome| match outcome {
+    ///             Ok(url) => println!("worker {} listens on {url}", worker.id()),
+    ///             Err(error) => println!("worker {} cannot listen: {error}", worker.id()),
+    ///         });
+    ///         asked.expect("an address");
+    ///     })
+    ///     .run()
+    /// # }
+    /// ```
     pub fn listen(
         &self,
         address: impl fmt::Display,
@@ -202,7 +222,8 @@ impl Worker {
     }
 
     /// Like [`Worker::listen`], but for this worker alone, without the primary: a second worker
-    /// that asks for the same address is told that it is in use. (`exclusive: true`)
+    /// that asks for the same address is told that it is in use. Its idle connections close when it
+    /// leaves. (`exclusive: true`)
     ///
     /// # Errors
     ///

@@ -18,11 +18,20 @@ pub(super) enum Query {
     Asked(String, Listened),
 }
 
+/// Whether nobody is at the other end of the channel: reset, the first time that this is said,
+/// where something lies there unread.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
 impl Life {
     pub(super) fn say(&mut self, message: &Message) -> io::Result<()> {
         match self.channel.send(message, &[]) {
             // The end of the channel will be read, and is the better news of the two.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(error) if is_gone(&error) => {
                 self.worker.closed();
                 Ok(())
             }

@@ -15,6 +15,15 @@ use std::time::Duration;
 /// enough not to have every read of the other end wake this one.
 pub(crate) const FLUSH_AGAIN: Duration = Duration::from_millis(5);
 
+/// Whether an error in sending says that nobody is at the other end: reset, the first time that
+/// this is said, where something lies there unread.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
 /// What reading a channel found.
 #[derive(Debug)]
 pub(crate) enum Received {

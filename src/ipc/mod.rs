@@ -9,7 +9,7 @@ mod channel;
 mod codec;
 pub(crate) mod user;
 
-pub(crate) use channel::{BUFFER_BYTES, Channel, FLUSH_AGAIN, Received};
+pub(crate) use channel::{BUFFER_BYTES, Channel, FLUSH_AGAIN, Received, is_gone};
 
 use crate::sys::listener::{Address, Peer};
 

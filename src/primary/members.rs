@@ -9,7 +9,7 @@ use super::scheduler::{Candidate, Round, SchedulingPolicy};
 use super::vessel::{Carrier, Exit};
 use crate::board::Slot;
 use crate::ipc::user::{Inbox, Outbox};
-use crate::ipc::{Channel, HAND_BYTES, Message, Received};
+use crate::ipc::{Channel, HAND_BYTES, Message, Received, is_gone};
 use crate::metrics;
 use crate::net::deregister;
 use crate::sys::socket;
@@ -206,10 +206,7 @@ impl Member {
                 Ok(()) => self.hand.add(pile.drain(..count), now),
                 Err(error) => {
                     // What else can fail passes: no room, or too many descriptors under way.
-                    self.deaf |= matches!(
-                        error.kind(),
-                        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-                    );
+                    self.deaf |= is_gone(&error);
                     if !socket::would_block(&error) {
                         log::debug!("{self} takes no connections: {error}");
                     }

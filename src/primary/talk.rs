@@ -3,7 +3,7 @@
 use super::handle::WorkerState;
 use super::hands::Arrival;
 use super::{Event, Primary};
-use crate::ipc::{Ask, Message, Received};
+use crate::ipc::{Ask, Message, Received, is_gone};
 use crate::net::url;
 use crate::worker::WorkerId;
 use std::os::fd::{AsFd, OwnedFd};
@@ -179,9 +179,14 @@ impl Primary {
             address,
         };
         let with = socket.map(AsFd::as_fd);
-        if let Err(error) = member.channel.send(&message, with.as_slice()) {
-            log::error!("{member} gets no listener: {error}");
-            self.kill(id);
+        match member.channel.send(&message, with.as_slice()) {
+            Ok(()) => {}
+            // It has ended by itself, or is about to: how, it should say by itself too.
+            Err(error) if is_gone(&error) => log::debug!("{member} gets no listener: {error}"),
+            Err(error) => {
+                log::error!("{member} gets no listener: {error}");
+                self.kill(id);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::handle::{Listened, Wish};
 use super::{EXCLUSIVE, Life, StopReason};
-use crate::ipc::{Ask, HAND, HAND_BYTES, Handed, Message, Received};
+use crate::ipc::{Ask, HAND, HAND_BYTES, Handed, Message, Received, is_gone};
 use crate::net::token::LISTENERS;
 use crate::net::{Listen, deregister, url};
 use crate::server;
@@ -16,15 +16,6 @@ pub(super) enum Query {
     Configured,
     /// The application, which asked in these words.
     Asked(String, Listened),
-}
-
-/// Whether nobody is at the other end of the channel: reset, the first time that this is said,
-/// where something lies there unread.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
 }
 
 impl Life {

@@ -122,7 +122,7 @@ impl Case {
 
     fn check(&self, mode: Mode, managed: bool) {
         let words: &[&str] = if managed { &[] } else { &["unmanaged"] };
-        let run = Run::start("ends", mode, words);
+        let mut run = Run::start("ends", mode, words);
         let address = run.address(1);
         match self.by {
             By::Request(target) => ask(address, target),

@@ -30,7 +30,7 @@ fn the_callback_comes_once(mode: Mode, words: &[&str]) {
 
 /// The lines of a program that asks for `what` in setup.
 fn hasty(mode: Mode, what: &str) -> Vec<String> {
-    let run = Run::start("hasty", mode, &[what]);
+    let mut run = Run::start("hasty", mode, &[what]);
     let all = run.end();
     assert_eq!(all[0], "setup: 0 workers");
     all

@@ -40,7 +40,7 @@ fn both() -> BTreeSet<String> {
 }
 
 fn ports_are_shared(mode: Mode) {
-    let (run, homes) = start(mode, &[], 2);
+    let (mut run, homes) = start(mode, &[], 2);
     let words = "127.0.0.1:0";
     let first = ask(&run, 1, homes[0], "listen", words);
     assert_eq!(ask(&run, 2, homes[1], "listen", words), first);
@@ -63,7 +63,7 @@ fn ports_are_shared(mode: Mode) {
 
 /// The same beside a listener of the cluster's settings.
 fn beside_the_settings(mode: Mode) {
-    let (run, homes) = start(mode, &["configured"], 2);
+    let (mut run, homes) = start(mode, &["configured"], 2);
     let configured = run.line("ready: ");
     let configured = configured.trim_start_matches("[\"").trim_end_matches("\"]");
     let words = "127.0.0.1:0";
@@ -84,7 +84,7 @@ fn path(what: &str) -> PathBuf {
 }
 
 fn a_path_is_shared_and_goes(mode: Mode) {
-    let (run, homes) = start(mode, &[], 2);
+    let (mut run, homes) = start(mode, &[], 2);
     let path = path("shared");
     let words = format!("unix:{}", path.display());
     for id in [1, 2] {
@@ -97,7 +97,7 @@ fn a_path_is_shared_and_goes(mode: Mode) {
 }
 
 fn a_path_of_one_alone_goes(mode: Mode) {
-    let (run, homes) = start(mode, &[], 2);
+    let (mut run, homes) = start(mode, &[], 2);
     let path = path("alone");
     let words = format!("unix:{}", path.display());
     assert_eq!(ask(&run, 1, homes[0], "alone", &words), words);
@@ -110,7 +110,7 @@ fn a_path_of_one_alone_goes(mode: Mode) {
 /// The one that asked is told; the other is not concerned; and when the address is free again,
 /// both can have it.
 fn an_address_in_use(mode: Mode) {
-    let (run, homes) = start(mode, &[], 2);
+    let (mut run, homes) = start(mode, &[], 2);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let words = taken.local_addr().unwrap().to_string();
     assert_eq!(ask(&run, 1, homes[0], "listen", &words), "AddrInUse");
@@ -132,7 +132,7 @@ fn an_address_in_use(mode: Mode) {
 }
 
 fn exclusive(mode: Mode) {
-    let (run, homes) = start(mode, &[], 2);
+    let (mut run, homes) = start(mode, &[], 2);
     let address = ask(&run, 1, homes[0], "alone", "127.0.0.1:0");
     let words = address_of(&address).to_string();
     assert_eq!(ask(&run, 2, homes[1], "alone", &words), "AddrInUse");
@@ -150,7 +150,7 @@ fn exclusive(mode: Mode) {
 /// A connection that waits for its next request goes on with another worker of the same address,
 /// and is closed, not left hanging, where there is none.
 fn idle_connections_of_one_that_leaves(mode: Mode) {
-    let (run, homes) = start(mode, &[], 2);
+    let (mut run, homes) = start(mode, &[], 2);
     let words = "127.0.0.1:0";
     let shared = address_of(&ask(&run, 1, homes[0], "listen", words));
     let mut first = Connection::open(shared);
@@ -169,7 +169,7 @@ fn idle_connections_of_one_that_leaves(mode: Mode) {
 }
 
 fn a_worker_knows_itself(mode: Mode) {
-    let (run, homes) = start(mode, &[], 2);
+    let (mut run, homes) = start(mode, &[], 2);
     for (home, id) in homes.iter().zip(1..) {
         let name = format!("worker {id}\n");
         assert_eq!(get(*home, "/current"), name, "on the loop");
@@ -183,7 +183,7 @@ fn listening_nowhere_is_no_failure(mode: Mode) {
     let all = Run::start("listens", mode, &["nowhere", "2"]).end();
     assert!(all.contains(&"ready: []".to_owned()), "{all:#?}");
     assert!(all.contains(&"reload: Done".to_owned()), "{all:#?}");
-    let (run, homes) = start(mode, &[], 2);
+    let (mut run, homes) = start(mode, &[], 2);
     get(homes[0], "/tell?reload");
     assert_eq!(run.nth_line("reload: ", 1), "Done");
     assert_ne!(outcome(&run, 3, "home", 0), outcome(&run, 1, "home", 0));
@@ -191,7 +191,7 @@ fn listening_nowhere_is_no_failure(mode: Mode) {
 }
 
 fn variables(mode: Mode) {
-    let run = Run::start("env", mode, &[]);
+    let mut run = Run::start("env", mode, &[]);
     let home = |id| address_of(&outcome(&run, id, "home", 0));
     let env = |id, name: &str| get(home(id), &format!("/env?{name}"));
     let expected = match mode {

@@ -26,7 +26,7 @@ fn kinds_and_sizes(mode: Mode) {
 /// Nothing is lost that was sent before the worker ran, or before it wanted messages; the sender
 /// is told to pause, and told once to go on; and meanwhile the worker serves.
 fn early_ones_wait(mode: Mode) {
-    let run = Run::start("late", mode, &[]);
+    let mut run = Run::start("late", mode, &[]);
     let address = run.address(1);
     let count: u64 = run.line("pause after ").parse().unwrap();
     // More than 128 KiB in messages of a little more than 1000 bytes.
@@ -49,7 +49,7 @@ fn early_ones_wait(mode: Mode) {
 }
 
 fn last_words_arrive(mode: Mode) {
-    let run = Run::start("last", mode, &[]);
+    let mut run = Run::start("last", mode, &[]);
     assert_eq!(get(run.address(1), "/leave"), "leaving\n");
     let all = run.end();
     let place = |wanted: &str| {
@@ -67,7 +67,7 @@ fn last_words_arrive(mode: Mode) {
     if mode == Mode::Threads {
         place("the worker's own handle: gone true");
     }
-    let run = Run::start("last", mode, &[]);
+    let mut run = Run::start("last", mode, &[]);
     assert_eq!(get(run.address(1), "/bye"), "bye\n");
     let all = run.end();
     let heard = "worker 1 heard Some(\"goodbye, worker\")".to_owned();
@@ -81,7 +81,7 @@ fn everybody_hears(mode: Mode) {
 }
 
 fn a_flood(mode: Mode) {
-    let run = Run::start("flood", mode, &[]);
+    let mut run = Run::start("flood", mode, &[]);
     let address = run.address(1);
     let mut kept = Connection::open(address);
     assert_eq!(kept.get("/go"), "going\n");

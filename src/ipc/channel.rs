@@ -207,7 +207,10 @@ mod tests {
         channel.receive(&mut vec![0; BUFFER_BYTES])
     }
 
-    const DISCONNECT: Message = Message::Disconnect { hand_back: true };
+    const DISCONNECT: Message = Message::Disconnect {
+        hand_back: true,
+        more: false,
+    };
 
     fn files(count: usize) -> Vec<File> {
         (0..count)

@@ -99,9 +99,10 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
                 encode_bytes(&one.bytes, out);
             }
         }
-        Message::Disconnect { hand_back } => {
+        Message::Disconnect { hand_back, more } => {
             out.push(DISCONNECT);
             out.push(u8::from(*hand_back));
+            out.push(u8::from(*more));
         }
         Message::Ready => out.push(READY),
         Message::Worn => out.push(WORN),
@@ -206,6 +207,7 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
         }
         DISCONNECT => Message::Disconnect {
             hand_back: reader.bool()?,
+            more: reader.bool()?,
         },
         READY => Message::Ready,
         WORN => Message::Worn,
@@ -375,7 +377,10 @@ mod tests {
                 listener: 2,
                 hand: full,
             },
-            Message::Disconnect { hand_back: true },
+            Message::Disconnect {
+                hand_back: true,
+                more: false,
+            },
             Message::Worn,
             Message::Took(4),
         ]

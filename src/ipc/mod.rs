@@ -25,7 +25,7 @@ pub(crate) const HAND_BYTES: usize = 32 * 1024;
 
 /// Changes with the meaning of a message, of a slot of the board, or of both: a primary can only
 /// take over workers that speak its version.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// A connection under way; its descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +130,8 @@ pub(crate) enum Message {
         /// Connections that wait for a request come back by [`Message::Newconn`], rather than
         /// being closed.
         hand_back: bool,
+        /// Users' messages are still to come; another one of these will say that there are none.
+        more: bool,
     },
     /// Worker: I have answered as many requests as I should; have me replaced.
     Worn,

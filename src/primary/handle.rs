@@ -400,9 +400,9 @@ impl WorkerHandle {
         Ok(room)
     }
 
-    /// Has it finish what it has and go; its idle connections go to others. It does not wait for
-    /// messages: of what was sent before, 64 KiB are sure to be under way, and more may be left
-    /// unsent. (`worker.disconnect()`)
+    /// Has it finish what it has and go; its idle connections go to others. Messages that were sent
+    /// before still reach it, if it has a handler for them and the time for it.
+    /// (`worker.disconnect()`)
     pub fn disconnect(&self) {
         self.0.cluster.wish(Wish::Disconnect { id: self.0.id });
     }

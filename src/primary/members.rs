@@ -42,6 +42,9 @@ pub(super) struct Member {
     /// It goes, and is dealt nothing new.
     pub(super) leaving: bool,
     pub(super) channel: Channel,
+    /// It was told to go while messages for it were waiting, and will be told when they are out;
+    /// with what else was said then.
+    pub(super) owes_last_word: Option<bool>,
     /// Its end of the channel is closed.
     pub(super) hung_up: bool,
     /// Nothing can be said to it any more.
@@ -90,6 +93,7 @@ impl Member {
             since: now,
             leaving: false,
             channel: recruit.channel,
+            owes_last_word: None,
             hung_up: false,
             deaf: false,
             still_at: None,
@@ -132,6 +136,12 @@ impl Member {
         while let Some(piece) = self.outbox.next_piece() {
             self.say(&Message::Data(piece));
         }
+        if self.outbox.is_empty()
+            && let Some(hand_back) = self.owes_last_word.take()
+        {
+            let more = false;
+            self.say(&Message::Disconnect { hand_back, more });
+        }
     }
 
     /// Logs what it has done by its own account.
@@ -151,7 +161,9 @@ impl Member {
     /// Tells it to finish what it has, its hand included, and to go.
     pub(super) fn disconnect(&mut self, hand_back: bool) {
         self.leaving = true;
-        self.say(&Message::Disconnect { hand_back });
+        let more = !self.outbox.is_empty();
+        self.owes_last_word = more.then_some(hand_back);
+        self.say(&Message::Disconnect { hand_back, more });
     }
 
     /// Whether its loop stands still at `now`.

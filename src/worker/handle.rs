@@ -304,6 +304,11 @@ impl Worker {
         self.state().on_drain.get_or_insert(handler);
     }
 
+    /// Loop: whether the application has a handler for messages.
+    pub(super) fn wants_messages(&self) -> bool {
+        self.state().on_message.is_some()
+    }
+
     /// Loop: delivers `messages`; false, and nothing is taken, while nobody wants them.
     pub(super) fn deliver(&self, messages: &mut VecDeque<Message>) -> bool {
         if messages.is_empty() {

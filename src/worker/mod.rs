@@ -164,6 +164,8 @@ struct Life {
     handed: u64,
     /// It has asked the primary to deal to others.
     leaving: bool,
+    /// The primary has messages for the application that it has not sent yet.
+    more: bool,
     /// It has asked to be replaced.
     worn: bool,
     /// A hand was lost, so what comes in later ones cannot be told apart.
@@ -220,6 +222,7 @@ impl Life {
             owed: 0,
             handed: 0,
             leaving: false,
+            more: false,
             worn: false,
             lost_count: false,
             ending: None,
@@ -310,7 +313,8 @@ impl Life {
         if std::mem::replace(&mut self.leaving, true) || self.ending.is_some() {
             return Ok(());
         }
-        self.say(&Message::Disconnect { hand_back: true })
+        let (hand_back, more) = (true, false);
+        self.say(&Message::Disconnect { hand_back, more })
     }
 
     /// Begins to end: nothing new, what is in flight gets the time to finish.
@@ -331,7 +335,9 @@ impl Life {
     fn is_done(&self) -> bool {
         let silent =
             !self.worker.is_connected() || (self.worker.all_sent() && !self.channel.has_unsent());
-        self.server.is_empty() && silent
+        // Messages that nobody wants are not waited for.
+        let heard = !self.more || !self.worker.is_connected() || !self.worker.wants_messages();
+        self.server.is_empty() && silent && heard
     }
 
     fn out_of_time(&self) -> bool {

@@ -103,7 +103,10 @@ impl Life {
             }
             Message::Accept { listener, .. } => self.accept_by_itself(listener, with)?,
             Message::Newconn { listener, hand } => self.take(listener, hand, with),
-            Message::Disconnect { hand_back } => self.end(StopReason::Disconnected, hand_back),
+            Message::Disconnect { hand_back, more } => {
+                self.more = more;
+                self.end(StopReason::Disconnected, hand_back);
+            }
             Message::Data(piece) => {
                 self.early.extend(self.inbox.piece(&piece)?);
                 self.owed += 1;

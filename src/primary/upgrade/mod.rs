@@ -272,6 +272,7 @@ impl Primary {
             online: member.handle.state() != WorkerState::Forked,
             ready: member.ready,
             leaving: member.leaving,
+            owes_last_word: member.owes_last_word,
             handed,
             untaken: untaken.map(|arrival| kept.arrival(arrival)).collect(),
             outgoing,

@@ -291,6 +291,7 @@ impl Primary {
         member.listens = state.listens;
         member.ready = state.ready;
         member.leaving = state.leaving;
+        member.owes_last_word = state.owes_last_word;
         member.beat = (member.slot.turns(), now);
         let untaken = state
             .untaken

@@ -77,6 +77,7 @@ pub(super) struct MemberState {
     pub(super) online: bool,
     pub(super) ready: bool,
     pub(super) leaving: bool,
+    pub(super) owes_last_word: Option<bool>,
     pub(super) handed: u64,
     pub(super) untaken: Vec<ArrivalState>,
     /// Users' messages to it that are not sent, and how many pieces are under way.

@@ -180,8 +180,9 @@ pub(super) fn last(call: &Call) -> Cluster {
         .worker_timeout(NO_HEARTBEAT)
         .on_worker(|worker| {
             worker.on_message(|worker, message| {
-                let line = format!("worker {} heard {:?}", worker.id(), message.text());
-                say(line);
+                let right = message == Message::from(bytes(5_000_000));
+                let text = message.text().filter(|text| text.len() < 100);
+                say(format!("worker {} heard {right}, {text:?}", worker.id()));
             });
         })
         .on_event(move |cluster, event| {
@@ -196,6 +197,9 @@ pub(super) fn last(call: &Call) -> Cluster {
                     say(format!("right {right}, {text:?}"));
                     if text == Some("bye") {
                         let worker = cluster.worker(*worker).expect("it lives");
+                        // Far more than can be under way when it is told to go.
+                        let large = worker.send(bytes(5_000_000));
+                        assert_eq!(large, Ok(false));
                         let sent = worker.send("goodbye, worker");
                         assert!(sent.is_ok(), "{sent:?}");
                         worker.disconnect();

@@ -51,17 +51,17 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Adds what another has counted, but for what is open or in flight at the moment.
+    /// Adds what another has counted, which may be anything (it comes from shared memory), but for what is open or in flight at the moment.
     pub(crate) fn add(&mut self, other: &Self) {
-        self.connections += other.connections;
-        self.requests += other.requests;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
+        self.connections = self.connections.wrapping_add(other.connections);
+        self.requests = self.requests.wrapping_add(other.requests);
+        self.bytes_in = self.bytes_in.wrapping_add(other.bytes_in);
+        self.bytes_out = self.bytes_out.wrapping_add(other.bytes_out);
         for (sum, one) in self.classes.iter_mut().zip(other.classes) {
-            *sum += one;
+            *sum = sum.wrapping_add(one);
         }
         for (sum, one) in self.latency.iter_mut().zip(other.latency) {
-            *sum += one;
+            *sum = sum.wrapping_add(one);
         }
     }
 
@@ -105,14 +105,16 @@ pub(crate) fn upper_bound(bucket: usize) -> u64 {
 /// The latency in microseconds below or at which the share `q` (0 to 1) of all answers lies;
 /// `None` when nothing was counted.
 pub(crate) fn quantile(latency: &[u64], q: f64) -> Option<u64> {
-    let total: u64 = latency.iter().sum();
+    let total = latency
+        .iter()
+        .fold(0u64, |sum, count| sum.saturating_add(*count));
     if total == 0 {
         return None;
     }
     let rank = ((q * total as f64).ceil() as u64).clamp(1, total);
     let mut seen = 0;
     for (bucket, count) in latency.iter().enumerate() {
-        seen += count;
+        seen = u64::saturating_add(seen, *count);
         if seen >= rank {
             return Some(upper_bound(bucket));
         }

@@ -147,7 +147,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// `InvalidData` for a message that makes no sense or whose descriptors were cut off by a
+    /// `InvalidData` for a message that makes no sense; `EMFILE` for one whose descriptors were cut off by a
     /// limit (they are closed, none leaks); otherwise as recvmsg(2).
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut with = Vec::new();

@@ -1,6 +1,8 @@
 //! From settings to a primary: checks them, binds, and makes everything that the loop needs.
 
 use super::control::Console;
+#[cfg(feature = "control")]
+use super::control::Sockets;
 use super::event::Settings;
 use super::life::Past;
 use super::members::Members;
@@ -14,8 +16,10 @@ use super::{
 };
 use crate::app::Response;
 use crate::board::{Board, MAX_WORKERS};
-use crate::ipc::BUFFER_BYTES;
+use crate::ipc::{BUFFER_BYTES, HAND};
 use crate::net::{Listen, Reactor, register};
+#[cfg(feature = "control")]
+use crate::runtime::USUAL_NAME;
 use crate::server::{LONGEST, Limits};
 use crate::sys::listener::{Listener, activation_fds, clear_activation_env};
 use crate::sys::privilege::{self, Identity};
@@ -23,7 +27,8 @@ use crate::sys::signal::{SignalFd, heed_children, ignore_broken_pipe};
 use crate::sys::{cpu, proc, process};
 use crate::worker;
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Descriptors that a worker needs for other things than connections.
@@ -32,9 +37,17 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// The address listened on when none is given.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:3000";
 
+/// The scoreboard, once there is one: for the health path.
+type Health = Arc<OnceLock<Arc<Board>>>;
+
+fn io(what: &'static str, source: io::Error) -> Error {
+    Error::io(what)(source)
+}
+
 impl Cluster {
     pub(super) fn into_primary(mut self) -> Result<Primary> {
-        let judged = self.judged();
+        let health = Arc::new(OnceLock::new());
+        let judged = self.judged(&health);
         let mut inheritance = Inheritance::find(&self, judged.as_ref().err())?;
         let given_up = |error| match &inheritance {
             Some(inheritance) => inheritance.give_up(error),
@@ -44,6 +57,17 @@ impl Cluster {
         // First of all that opens anything: inherited descriptors must not be mistaken for ours.
         let asked = self.asked(inheritance.as_ref()).map_err(given_up)?;
         let listeners = bind(&asked, inheritance.as_ref()).map_err(given_up)?;
+        let control = self
+            .control_sockets(inheritance.as_ref())
+            .map_err(given_up)?;
+        let reactor = Reactor::new().map_err(|error| given_up(io("making an epoll set", error)))?;
+        let signals = SignalFd::new(&HEEDED);
+        let mut signals = signals.map_err(|error| given_up(io("reading signals", error)))?;
+        if let Some(inheritance) = &inheritance {
+            inheritance.look_over().map_err(given_up)?;
+            signals = signals.inherited_mask(&HEEDED);
+        }
+        // From here on what was inherited is ours, and there is no way back.
         let cpus = cpu::available();
         let (workers, why) = match self.managed {
             true => self.workers.resolve(&cpus),
@@ -56,8 +80,7 @@ impl Cluster {
             Some(inheritance) => inheritance.board(),
         };
         let board = board.map_err(Error::io("making the scoreboard"))?;
-        self.add_health_path(&board);
-        self.app.check().map_err(Error::Settings)?;
+        let _ = health.set(Arc::clone(&board));
         ignore_broken_pipe();
         heed_children();
         let pool = self
@@ -69,7 +92,6 @@ impl Cluster {
             self.mode,
             self.schedule,
         );
-        let reactor = Reactor::new().map_err(Error::io("making an epoll set"))?;
         let registry = reactor.registry();
         let ports = match &mut inheritance {
             None => Ok(Ports::new()),
@@ -92,14 +114,7 @@ impl Cluster {
                 .assume()
                 .map_err(Error::io("becoming another user"))?;
         }
-        let console = match &inheritance {
-            None => self.console(registry)?,
-            Some(inheritance) => inheritance.console(&self, registry)?,
-        };
-        let mut signals = SignalFd::new(&HEEDED).map_err(Error::io("reading signals"))?;
-        if inheritance.is_some() {
-            signals = signals.inherited_mask(&HEEDED);
-        }
+        let console = self.console(control, inheritance.as_ref(), registry)?;
         register(reactor.registry(), &signals, super::SIGNALS)
             .map_err(Error::io("waiting for signals"))?;
         log::info!("primary {} is running", process::pid());
@@ -147,6 +162,11 @@ impl Cluster {
                 max_memory: self.max_memory,
                 drain_delay: self.drain_delay,
                 patience,
+                #[cfg(feature = "control")]
+                admin: self.access.admin.clone(),
+                #[cfg(not(feature = "control"))]
+                admin: None,
+                most_held: most_held(),
             },
             policy: self.schedule,
             observer: self.observer,
@@ -179,6 +199,9 @@ impl Cluster {
             past: Past::default(),
             program: upgrade::program(),
             trial: None,
+            willing: false,
+            unheard: BTreeSet::new(),
+            stop_until: None,
             reload_first: false,
             memory_kills: proc::memory_kills(),
         };
@@ -191,10 +214,30 @@ impl Cluster {
     }
 
     /// Whether the settings make sense; whom workers become by them.
-    fn judged(&self) -> Result<Option<Identity>> {
+    fn judged(&mut self, health: &Health) -> Result<Option<Identity>> {
         self.check()?;
+        self.add_health_path(health);
         self.app.check().map_err(Error::Settings)?;
         self.identity()
+    }
+
+    /// Whether a cluster could be run by these settings, as far as can be told without opening
+    /// anything: [`Cluster::run`] says the same, and more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Settings`], naming what makes no sense.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mcluster::{App, Cluster};
+    ///
+    /// let cluster = Cluster::new(App::new().get("/health", |_| "mine")).health_path("/health");
+    /// assert!(cluster.judge().is_err(), "the path is taken");
+    /// ```
+    pub fn judge(mut self) -> Result<()> {
+        self.judged(&Health::default()).map(drop)
     }
 
     /// Whether the settings make sense, as far as can be told before anything is opened.
@@ -208,6 +251,8 @@ impl Cluster {
             ));
         }
         self.limits.check().map_err(Error::Settings)?;
+        #[cfg(feature = "control")]
+        self.access.check()?;
         let times = [
             ("drain_timeout", self.drain_timeout),
             ("drain_delay", self.drain_delay),
@@ -242,13 +287,42 @@ impl Cluster {
         Ok(())
     }
 
+    /// The sockets of the control interface that must be made: those that are not inherited.
     #[cfg(feature = "control")]
-    fn console(&self, registry: &mio::Registry) -> Result<Option<Console>> {
-        Console::new(&self.access, registry)
+    fn control_sockets(&self, inheritance: Option<&Inheritance>) -> Result<Sockets> {
+        let mut wanted = self.access.clone();
+        if let Some(inheritance) = inheritance {
+            inheritance.leave_out(&mut wanted);
+        }
+        Sockets::make(&wanted)
+    }
+
+    #[cfg(feature = "control")]
+    fn console(
+        &self,
+        mut sockets: Sockets,
+        inheritance: Option<&Inheritance>,
+        registry: &mio::Registry,
+    ) -> Result<Option<Console>> {
+        if let Some(inheritance) = inheritance {
+            inheritance.add_sockets(&self.access, &mut sockets)?;
+        }
+        let name = self.access.name.as_deref().unwrap_or(USUAL_NAME);
+        Console::on(name, sockets.control, sockets.admin, registry)
     }
 
     #[cfg(not(feature = "control"))]
-    fn console(&self, _registry: &mio::Registry) -> Result<Option<Console>> {
+    fn control_sockets(&self, _inheritance: Option<&Inheritance>) -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg(not(feature = "control"))]
+    fn console(
+        &self,
+        (): (),
+        _inheritance: Option<&Inheritance>,
+        _registry: &mio::Registry,
+    ) -> Result<Option<Console>> {
         Ok(None)
     }
 
@@ -264,15 +338,17 @@ impl Cluster {
         Ok(identity)
     }
 
-    fn add_health_path(&mut self, board: &Arc<Board>) {
+    fn add_health_path(&mut self, board: &Health) {
         let Some(path) = self.health_path.take() else {
             return;
         };
         let board = Arc::clone(board);
         let app = std::mem::take(&mut self.app);
-        self.app = app.get(&path, move |_| match board.is_draining() {
-            false => Response::text("ok\n"),
-            true => Response::text("draining\n").with_status(503),
+        self.app = app.get(&path, move |_| {
+            match board.get().is_some_and(|one| one.is_draining()) {
+                false => Response::text("ok\n"),
+                true => Response::text("draining\n").with_status(503),
+            }
         });
     }
 
@@ -323,11 +399,19 @@ impl Cluster {
     }
 }
 
+/// How many connections the primary may hold itself: half of what it may open, and a few hands.
+fn most_held() -> usize {
+    let half = process::raise_descriptor_limit().unwrap_or(0) / 2;
+    usize::try_from(half).unwrap_or(usize::MAX).max(2 * HAND)
+}
+
 /// Makes the listeners; nothing for those that are inherited.
 fn bind(asked: &[Listen], inheritance: Option<&Inheritance>) -> Result<Vec<Option<Listener>>> {
-    let there = inheritance.map(Inheritance::listened).unwrap_or_default();
+    let mut there = inheritance.map(Inheritance::listened).unwrap_or_default();
     let bind = |listen: &Listen| {
-        if there.contains(listen) {
+        // One for one: port 0 may stand there several times.
+        if let Some(at) = there.iter().position(|one| one == listen) {
+            there.swap_remove(at);
             return Ok(None);
         }
         listen.bind().map(Some).map_err(|source| Error::Bind {

@@ -317,6 +317,7 @@ impl Cluster {
                 if let Some(observer) = primary.observer.take() {
                     Box::leak(observer);
                 }
+                Box::leak(Box::new(std::mem::take(&mut primary.wishes)));
                 // Everything else that belongs to the primary closes here, by ownership.
                 drop(primary);
                 work_and_exit(app, *seat, parent)

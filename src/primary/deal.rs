@@ -74,6 +74,7 @@ impl Primary {
         if !self.waiting.is_empty() || self.stop_asked.is_some() {
             self.offer_at = Some(now + OFFER_AGAIN);
         }
+        self.hear_again();
         self.flush_at = self.members.flush().then(|| now + FLUSH_AGAIN);
         if self.inspect_at.is_none() && self.members.any_untaken() {
             self.inspect_at = Some(now + INSPECT);
@@ -142,6 +143,7 @@ impl Primary {
     /// Stops: in order the first time, at once the second.
     pub(super) fn stop(&mut self) {
         let now = self.reactor.now();
+        self.abandon_upgrade();
         let again = self.stop_at.is_some() || self.stop_asked.is_some();
         if again || self.supervisor.stopping() {
             log::info!("stopping at once");
@@ -157,6 +159,12 @@ impl Primary {
             log::info!("stopping in {delay:?}; until then all is served");
         }
         self.stop_at = Some(now + delay);
+    }
+
+    /// Whether somebody is about to serve and nobody does.
+    fn starts_only(&self) -> bool {
+        let mut stay = self.members.iter().filter(|one| !one.leaving).peekable();
+        stay.peek().is_some() && stay.all(|one| !one.ready)
     }
 
     fn begin_stop(&mut self) {
@@ -186,12 +194,17 @@ impl Primary {
     /// Workers are told to go when all that was accepted before a stop is theirs: one that has
     /// nothing to do goes at once, and what waits would find nobody.
     pub(super) fn stop_when_dealt(&mut self) {
-        if self
-            .stop_at
-            .take_if(|at| *at <= self.reactor.now())
-            .is_some()
-        {
-            self.begin_stop();
+        let now = self.reactor.now();
+        if self.stop_at.take_if(|at| *at <= now).is_some() {
+            let until = *self
+                .stop_until
+                .get_or_insert(now + self.rules.patience.drain);
+            if now < until && self.starts_only() {
+                // What has come would find nobody who serves, but will in a moment.
+                self.stop_at = Some(now + OFFER_AGAIN);
+            } else {
+                self.begin_stop();
+            }
         }
         let Some(asked) = self.stop_asked else {
             return;

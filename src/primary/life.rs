@@ -105,6 +105,7 @@ impl Primary {
             handle: self.handle.add(id),
             channel: ours,
             slot,
+            heartbeat: self.rules.settings.heartbeat,
         };
         Ok(Err((carrier, Box::new(recruit), number)))
     }
@@ -129,7 +130,7 @@ impl Primary {
 
     /// Ends a worker at once, if it can be ended from outside.
     pub(super) fn kill(&mut self, id: WorkerId) {
-        let Some(member) = self.members.get_mut(id) else {
+        let Some(member) = self.members.get_mut(id).filter(|one| !one.buried) else {
             return;
         };
         let failed_to = if member.ready { "finish" } else { "listen" };
@@ -153,6 +154,9 @@ impl Primary {
 
     /// A worker is gone: what it never took goes to others, and its place is filled again.
     pub(super) fn bury(&mut self, id: WorkerId, exit: &Exit) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.buried = true;
+        }
         self.hear_out(id);
         self.disconnected(id);
         let Some(member) = self.members.remove(id) else {

@@ -53,6 +53,12 @@ pub(super) struct Member {
     pub(super) still_at: Option<u64>,
     /// How many turns its loop had made when that number was last seen to change.
     pub(super) beat: (u64, Instant),
+    /// How often an idle loop of it turns, if it does.
+    pub(super) heartbeat: Option<Duration>,
+    /// Its process has been waited for: its number may be another's by now.
+    pub(super) buried: bool,
+    /// Pieces of the application's messages that it has not been told are consumed.
+    pub(super) owed: u32,
     /// That it stands still has been said.
     pub(super) stuck: bool,
     pub(super) slot: Slot,
@@ -78,6 +84,7 @@ pub(super) struct Recruit {
     pub(super) handle: WorkerHandle,
     pub(super) channel: Channel,
     pub(super) slot: Slot,
+    pub(super) heartbeat: Option<Duration>,
 }
 
 impl Member {
@@ -98,6 +105,9 @@ impl Member {
             deaf: false,
             still_at: None,
             beat: (0, now),
+            heartbeat: recruit.heartbeat,
+            buried: false,
+            owed: 0,
             stuck: false,
             slot: recruit.slot,
             number,
@@ -128,6 +138,15 @@ impl Member {
     pub(super) fn say_with(&mut self, message: &Message, with: &[BorrowedFd<'_>]) {
         if let Err(error) = self.channel.send(message, with) {
             log::debug!("{self} does not hear {message:?}: {error}");
+        }
+    }
+
+    /// Says how many pieces of the application's messages have been consumed, if there is room to
+    /// say anything: one that says much and hears nothing must not make its primary grow.
+    pub(super) fn acknowledge(&mut self) {
+        if self.owed > 0 && !self.channel.has_unsent() {
+            let pieces = std::mem::take(&mut self.owed);
+            self.say(&Message::Took(pieces));
         }
     }
 
@@ -187,7 +206,7 @@ impl Member {
 
     /// Connections that are its own, or are on their way to it.
     fn open(&self) -> usize {
-        self.slot.open() as usize + self.hand.len()
+        (self.slot.open() as usize).saturating_add(self.hand.len())
     }
 
     /// How many connections it may be handed, if it may have `limit` open.
@@ -276,9 +295,10 @@ impl Members {
         }
     }
 
-    /// Those that have ended since the last call, and how.
-    pub(super) fn ended(&mut self) -> Vec<(WorkerId, Exit)> {
-        let ended = self.0.values_mut().filter_map(|member| {
+    /// Those that have ended since the last call, and how; but for those that have yet to be heard.
+    pub(super) fn ended(&mut self, unheard: &BTreeSet<WorkerId>) -> Vec<(WorkerId, Exit)> {
+        let heard = self.0.values_mut().filter(|one| !unheard.contains(&one.id));
+        let ended = heard.filter_map(|member| {
             let exit = match member.carrier.try_wait(member.hung_up) {
                 Ok(exit) => exit?,
                 Err(error) => Exit::Failed(format!("an unknown cause: {error}")),
@@ -305,7 +325,12 @@ impl Members {
             .values_mut()
             .filter(|member| member.channel.has_unsent())
         {
-            unsent |= member.channel.flush().is_ok_and(|all| !all);
+            match member.channel.flush() {
+                Ok(all) => unsent |= !all,
+                Err(error) if is_gone(&error) => {}
+                Err(_) => unsent = true,
+            }
+            member.acknowledge();
         }
         unsent
     }

@@ -107,6 +107,10 @@ struct Rules {
     /// How long to go on serving between being told to stop and draining.
     drain_delay: Duration,
     patience: Patience,
+    /// Where the pages on TCP are, in the words of the settings.
+    admin: Option<String>,
+    /// Connections that the primary may hold itself, so that its descriptors suffice.
+    most_held: usize,
 }
 
 struct Primary {
@@ -133,6 +137,10 @@ struct Primary {
     buffer: Vec<u8>,
     /// A stop was asked for, and begins then.
     stop_at: Option<Instant>,
+    /// When it begins at the latest, if it waits for somebody to serve what has come.
+    stop_until: Option<Instant>,
+    /// Workers that have connections to hand back, and are not heard until there is room.
+    unheard: BTreeSet<WorkerId>,
     /// A stop was asked for then, and waits for what was accepted before to be dealt.
     stop_asked: Option<Instant>,
     /// Accepted, or handed back, and not dealt yet.
@@ -159,6 +167,8 @@ struct Primary {
     /// What is executed to take over from this program, and its trial.
     program: PathBuf,
     trial: Option<Trial>,
+    /// The trial went well: the next program takes over at the end of the turn.
+    willing: bool,
     /// This program has taken over workers of another, which it replaces.
     reload_first: bool,
     /// How often the kernel had ended somebody of this group for memory.
@@ -175,6 +185,7 @@ impl Primary {
             if let Some(ended) = self.reconcile()? {
                 return Ok(ended);
             }
+            self.hand_on();
             self.deal();
             self.mind_the_listeners();
             self.keep_informed();
@@ -201,7 +212,8 @@ impl Primary {
                 self.hear_trial();
             }
             if std::mem::take(&mut self.deaths) {
-                for (id, exit) in self.members.ended() {
+                self.hear_the_leaving();
+                for (id, exit) in self.members.ended(&self.unheard) {
                     self.bury(id, &exit);
                 }
                 self.reap_strangers();

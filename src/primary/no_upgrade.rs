@@ -1,7 +1,6 @@
 //! A primary that cannot be upgraded in place: this library was built without the feature
 //! `control`.
 
-use super::control::Console;
 use super::ports::Ports;
 use super::{Cluster, Error, Primary, Result};
 use crate::board::Board;
@@ -49,11 +48,7 @@ impl Inheritance {
         match *self {}
     }
 
-    pub(super) fn console(
-        &self,
-        _settings: &Cluster,
-        _registry: &mio::Registry,
-    ) -> Result<Option<Console>> {
+    pub(super) fn look_over(&self) -> Result<()> {
         match *self {}
     }
 }
@@ -68,6 +63,10 @@ impl Primary {
     }
 
     pub(super) fn hear_trial(&mut self) {}
+
+    pub(super) fn hand_on(&mut self) {}
+
+    pub(super) fn abandon_upgrade(&mut self) {}
 
     pub(super) fn resume(&mut self, inheritance: Inheritance) -> io::Result<()> {
         match inheritance {}

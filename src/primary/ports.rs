@@ -129,7 +129,8 @@ impl Ports {
     /// A listener of the settings that is there already.
     pub(super) fn add_again(&mut self, words: &str) {
         let mut ports = self.ports.values();
-        let found = ports.find(|port| port.configured.as_deref() == Some(words));
+        let unused = |port: &&Port| !self.configured.contains(&port.number);
+        let found = ports.find(|port| port.configured.as_deref() == Some(words) && unused(port));
         self.configured.extend(found.map(|port| port.number));
     }
 

@@ -2,11 +2,18 @@
 
 use super::handle::WorkerState;
 use super::hands::Arrival;
+use super::members::Member;
 use super::{Event, Primary};
-use crate::ipc::{Ask, Message, Received, is_gone};
-use crate::net::url;
+use crate::ipc::{Ask, HAND, Message, Received, is_gone};
+use crate::net::token::FIRST;
+use crate::net::{deregister, register_reader, url};
 use crate::worker::WorkerId;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+
+/// Pieces that a worker may have under way, and then some; and what may wait to be said to one.
+const MOST_OWED: u32 = 64;
+const MOST_UNSENT: usize = 4096;
 
 impl Primary {
     /// Hears one message of a worker.
@@ -19,17 +26,29 @@ impl Primary {
         while self.hear_once(id) {}
     }
 
+    /// Hears those that leave, some of which may be gone: what they hand back is worth more than
+    /// their burial.
+    pub(super) fn hear_the_leaving(&mut self) {
+        let leaving = self.members.iter().filter(|one| one.leaving);
+        for id in leaving.map(|one| one.id).collect::<Vec<_>>() {
+            self.hear_out(id);
+        }
+    }
+
     /// Whether there was a message.
     fn hear_once(&mut self, id: WorkerId) -> bool {
-        let Some(member) = self.members.get_mut(id) else {
+        let leaving = |one: &Member| one.leaving && !one.hung_up && !one.buried;
+        if self.members.get(id).is_some_and(leaving) && self.holds_enough() {
+            // It may be about to hand connections back: they wait in its channel.
+            return self.hear_later(id);
+        }
+        let Some(member) = self.members.get_mut(id).filter(|one| !one.hung_up) else {
             return false;
         };
-        if member.hung_up {
-            return false;
-        }
         match member.receive(&mut self.buffer) {
             Ok(Received::Message(message, with)) => {
                 self.heard(id, message, with);
+                self.see_that_it_listens(id);
                 return true;
             }
             Ok(Received::Nothing) => {}
@@ -38,12 +57,64 @@ impl Primary {
                 self.deaths = true;
                 self.disconnected(id);
             }
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                log::error!("{member} handed back connections that there is no room for: {error}");
+                return true;
+            }
             Err(error) => {
                 log::error!("{member} cannot be understood: {error}");
+                // What else it has said is worth hearing, once it is gone.
+                let gone = member.buried && error.kind() == io::ErrorKind::InvalidData;
                 self.kill(id);
+                return gone;
             }
         }
         false
+    }
+
+    /// Whether the primary holds as many connections as it should.
+    fn holds_enough(&self) -> bool {
+        let handed: usize = self.members.iter().map(|one| one.hand.len()).sum();
+        self.waiting.len() + handed + HAND > self.rules.most_held
+    }
+
+    /// Does not hear a worker until [`Primary::hear_again`].
+    fn hear_later(&mut self, id: WorkerId) -> bool {
+        if let Some(member) = self.members.get(id)
+            && self.unheard.insert(id)
+            && let Err(error) = deregister(self.reactor.registry(), &member.channel)
+        {
+            log::error!("{member} cannot be kept waiting: {error}");
+        }
+        false
+    }
+
+    /// Hears those again that had to wait, once there is room for what they may bring.
+    pub(super) fn hear_again(&mut self) {
+        if self.unheard.is_empty() || self.holds_enough() {
+            return;
+        }
+        // They may be gone by now, and were not buried before all was heard.
+        self.deaths = true;
+        for id in std::mem::take(&mut self.unheard) {
+            let Some(member) = self.members.get(id).filter(|one| !one.hung_up) else {
+                continue;
+            };
+            let token = FIRST + id.0 as usize;
+            if let Err(error) = register_reader(self.reactor.registry(), &member.channel, token) {
+                log::error!("{member} cannot be heard: {error}");
+            }
+        }
+    }
+
+    /// Ends a worker that says much and hears nothing.
+    fn see_that_it_listens(&mut self, id: WorkerId) {
+        let deaf =
+            |one: &&Member| one.owed > MOST_OWED || one.channel.unsent().count() > MOST_UNSENT;
+        if let Some(member) = self.members.get(id).filter(deaf) {
+            log::error!("{member} does not listen to what it is told");
+            self.kill(id);
+        }
     }
 
     /// It can no longer be spoken to.
@@ -130,7 +201,8 @@ impl Primary {
                     self.tell(&Event::Message { worker, message });
                 }
                 if let Some(member) = self.members.get_mut(id) {
-                    member.say(&Message::Took(1));
+                    member.owed += 1;
+                    member.acknowledge();
                 }
             }
             Err(error) => {

@@ -119,17 +119,18 @@ impl Mode {
             Self::Threads => {
                 let app = Arc::clone(app);
                 let name = format!("worker {}", seat.id);
-                let thread = std::thread::Builder::new()
-                    .name(name)
-                    .spawn(move || work(app, seat))?;
+                let thread = std::thread::Builder::new().name(name).spawn(move || {
+                    place(&seat);
+                    work(app, seat)
+                })?;
                 Ok(Launched::Parent(Carrier::Thread(Some(thread))))
             }
         }
     }
 }
 
-/// Runs a worker to its end, whatever that is.
-fn work(app: Arc<App>, seat: Seat) -> Exit {
+/// Puts the thread that a worker runs on where the settings want it.
+fn place(seat: &Seat) {
     let id = seat.id;
     if seat.settings.pinned {
         match cpu::pin(seat.settings.place) {
@@ -142,6 +143,11 @@ fn work(app: Arc<App>, seat: Seat) -> Exit {
     {
         log::warn!("worker {id} cannot have the nice value {nice}: {error}");
     }
+}
+
+/// Runs a worker to its end, whatever that is.
+fn work(app: Arc<App>, seat: Seat) -> Exit {
+    let id = seat.id;
     match catch_unwind(AssertUnwindSafe(|| worker::run(app, seat))) {
         Ok(Ok(reason)) => {
             log::debug!("worker {id} ends: {reason:?}");
@@ -158,6 +164,8 @@ pub(super) fn work_and_exit(app: Arc<App>, mut seat: Seat, parent: Pid) -> ! {
     let id = seat.id;
     let env = seat.settings.env.iter();
     process::set_variables(env.map(|(name, value)| (name.as_str(), value.as_str())));
+    // While it may: a nice value below zero takes root.
+    place(&seat);
     // Before what follows: becoming another user forgets whom to tell of the parent's death.
     if let Some(identity) = &seat.settings.identity
         && let Err(error) = identity.assume()
@@ -175,6 +183,7 @@ pub(super) fn work_and_exit(app: Arc<App>, mut seat: Seat, parent: Pid) -> ! {
         Err(error) => log::warn!("worker {id} heeds no signals: {error}"),
     }
     // What the application holds is the primary's to finish, so the last reference is never dropped.
+    Box::leak(Box::new(seat.on_worker.clone()));
     let code = match work(Arc::clone(&app), seat) {
         Exit::Failed(why) => {
             log::error!("worker {id} fails: {why}");

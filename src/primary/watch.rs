@@ -91,6 +91,13 @@ impl Primary {
             }
             return;
         }
+        // A worker of the program before may turn less often, or not at all without work.
+        let idle = member.slot.busy_for_ms(now).is_none();
+        let timeout = match member.heartbeat {
+            Some(beat) => timeout.max(beat * LOOKS),
+            None if idle => return,
+            None => timeout,
+        };
         let still = now.saturating_duration_since(member.beat.1);
         if still < timeout || std::mem::replace(&mut member.stuck, true) {
             return;

@@ -52,7 +52,7 @@ fn message(slice: &mut libc::iovec) -> libc::msghdr {
 /// # Errors
 ///
 /// `InvalidInput` for more than [`MAX_FDS`] descriptors, or for no bytes, which would look like the
-/// end; `WouldBlock` when the socket is full; `ETOOMANYREFS` when more descriptors are under way
+/// end; `WouldBlock` when the socket is full, or when more descriptors are under way
 /// than this process may have open; `EMSGSIZE` for a datagram larger than the socket's send buffer;
 /// `EPIPE` when the receiver is gone.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -96,7 +96,14 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
         // SAFETY: `message` points to `slice`, thereby `bytes`, and to `control`, all alive;
         // sendmsg only reads them.
         Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) })
-    })?;
+    });
+    let sent = match sent {
+        // It passes when the receiver takes some, as a full socket does.
+        Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        sent => sent?,
+    };
     if sent.unsigned_abs() != bytes.len() {
         return Err(io::Error::new(
             io::ErrorKind::WriteZero,
@@ -112,8 +119,9 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
 /// # Errors
 ///
 /// `WouldBlock` when none is there; `ECONNRESET` when the sender left with datagrams of ours
-/// unread; `InvalidData` when the datagram is larger than `buf` or has descriptors that could not
-/// be taken, because they are more than [`MAX_FDS`] or because this process may not open as many.
+/// unread; `InvalidData` when the datagram is larger than `buf`, and `EMFILE` when it has
+/// descriptors that could not be taken, because they are more than [`MAX_FDS`] or because this
+/// process may not open as many.
 /// Then the datagram is lost, what descriptors came are closed, and `fds` is as before.
 pub(crate) fn receive(
     fd: BorrowedFd<'_>,
@@ -137,9 +145,11 @@ pub(crate) fn receive(
     let before = fds.len();
     // SAFETY: recvmsg succeeded and filled `message` in, and `control` is alive.
     unsafe { take_descriptors(&message, fds) };
-    let problem = if message.msg_flags & libc::MSG_CTRUNC != 0 {
-        "a datagram's descriptors could not all be taken"
-    } else if message.msg_flags & libc::MSG_TRUNC != 0 {
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        fds.truncate(before);
+        return Err(Errno::EMFILE.into());
+    }
+    let problem = if message.msg_flags & libc::MSG_TRUNC != 0 {
         "a datagram was larger than the buffer"
     } else {
         if received == 0 {

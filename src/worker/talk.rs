@@ -69,7 +69,10 @@ impl Life {
             }
             // Most likely descriptors ran out, and a hand was cut short. The primary has copies
             // of it; this worker has lost count, so it finishes what it has and goes.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(error)
+                if error.kind() == io::ErrorKind::InvalidData
+                    || error.raw_os_error() == Some(libc::EMFILE) =>
+            {
                 log::error!(
                     "worker {} makes room for another: {error}",
                     self.worker.id()

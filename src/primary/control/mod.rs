@@ -96,26 +96,6 @@ impl fmt::Debug for Console {
 }
 
 impl Console {
-    /// The server for `access`; `None` where none is wanted.
-    ///
-    /// # Errors
-    ///
-    /// When a socket cannot be made: above all, when a cluster of that name runs already.
-    pub(super) fn new(access: &Access, registry: &mio::Registry) -> Result<Option<Self>> {
-        if let Some(name) = &access.name {
-            runtime::check_name(name).map_err(Error::Settings)?;
-        }
-        let path = match (&access.path, &access.name) {
-            (Some(path), _) => Some(path.clone()),
-            (None, Some(name)) => Some(runtime::control_path(name)),
-            (None, None) => None,
-        };
-        let control = path.as_deref().map(|path| bind(access, path)).transpose()?;
-        let admin = access.admin.as_deref().map(bind_admin).transpose()?;
-        let name = access.name.as_deref().unwrap_or(runtime::USUAL_NAME);
-        Self::on(name, control, admin, registry)
-    }
-
     /// The server on sockets that listen already.
     pub(super) fn on(
         name: &str,
@@ -195,6 +175,51 @@ impl Console {
 
     fn answer(&mut self, registry: &mio::Registry, ticket: u64, response: Response) {
         self.server.answer(registry, ticket, response);
+    }
+}
+
+/// The sockets of a control interface.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub(super) control: Option<Listener>,
+    pub(super) admin: Option<Listener>,
+}
+
+impl Sockets {
+    /// Makes those that `access` wants.
+    ///
+    /// # Errors
+    ///
+    /// When a socket cannot be made: above all, when a cluster of that name runs already.
+    pub(super) fn make(access: &Access) -> Result<Self> {
+        let path = access.path();
+        Ok(Self {
+            control: path.as_deref().map(|path| bind(access, path)).transpose()?,
+            admin: access.admin.as_deref().map(bind_admin).transpose()?,
+        })
+    }
+}
+
+impl Access {
+    /// Whether the name is one.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.name {
+            Some(name) => runtime::check_name(name).map_err(Error::Settings),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the control socket is to be.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        match (&self.path, &self.name) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(name)) => Some(runtime::control_path(name)),
+            (None, None) => None,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::handle::WorkerState;
 use super::{Mode, Primary};
 use crate::ipc::VERSION;
 use crate::net::{deregister, register_reader};
+use crate::sys::listener::{Address, Listener};
 use crate::sys::socket;
 use crate::sys::{clock, exec, process};
 use state::{Kept, MemberState, PastState, PortState, State, asked};
@@ -147,14 +148,35 @@ impl Primary {
         let _ = trial.child.kill();
         let status = trial.child.wait();
         if trial.said == WILLING {
-            let error = self.become_the_next();
-            log::error!("no upgrade: {}: {error}", self.program.display());
+            // Not in the midst of a turn: what was asked for meanwhile is done first.
+            self.willing = true;
         } else {
             let program = self.program.display();
             match status {
                 Ok(status) => log::error!("no upgrade: {program} does not take over: {status}"),
                 Err(_) => log::error!("no upgrade: {program} does not take over"),
             }
+        }
+    }
+
+    /// Becomes the program that is willing, if there is one.
+    pub(super) fn hand_on(&mut self) {
+        if std::mem::take(&mut self.willing) {
+            let error = self.become_the_next();
+            log::error!("no upgrade: {}: {error}", self.program.display());
+        }
+    }
+
+    /// There is no upgrade any more: the cluster stops.
+    pub(super) fn abandon_upgrade(&mut self) {
+        self.willing = false;
+        if let Some(mut trial) = self.trial.take() {
+            log::info!("no upgrade: the cluster is stopping");
+            if let Err(error) = deregister(self.reactor.registry(), &trial.answer) {
+                log::debug!("a trial cannot be forgotten: {error}");
+            }
+            let _ = trial.child.kill();
+            let _ = trial.child.wait();
         }
     }
 
@@ -189,9 +211,14 @@ impl Primary {
         let epoch = clock::monotonic().saturating_sub(self.board.epoch().elapsed());
         let (control, admin) = self.console.as_ref().map_or((None, None), |console| {
             let (control, admin) = console.sockets();
+            let words = self.rules.admin.clone().unwrap_or_default();
+            let path = |listener: &Listener| match listener.address() {
+                Address::Unix(path) => path.clone(),
+                Address::Inet(_) => PathBuf::new(),
+            };
             (
-                control.map(|listener| kept.keep(listener.as_fd())),
-                admin.map(|listener| kept.keep(listener.as_fd())),
+                control.map(|listener| (path(listener), kept.keep(listener.as_fd()))),
+                admin.map(|listener| (words, kept.keep(listener.as_fd()))),
             )
         });
         let settings = self.handle.settings();
@@ -274,6 +301,7 @@ impl Primary {
             leaving: member.leaving,
             owes_last_word: member.owes_last_word,
             handed,
+            heartbeat: member.heartbeat.map(|beat| beat.as_micros() as u64),
             untaken: untaken.map(|arrival| kept.arrival(arrival)).collect(),
             outgoing,
             under_way,

@@ -8,14 +8,13 @@ use crate::ipc::{Ask, Channel};
 use crate::metrics::BUCKETS;
 use crate::net::token::FIRST;
 use crate::net::{Listen, register_reader};
-use crate::primary::control::Console;
+use crate::primary::control::{Access, Sockets};
 use crate::primary::handle::WorkerState;
 use crate::primary::hands::Hand;
 use crate::primary::members::{Member, Recruit};
 use crate::primary::ports::{Ports, Restored};
 use crate::primary::vessel::Carrier;
 use crate::primary::{Cluster, Error, Mode, Primary, Result, SchedulingPolicy};
-use crate::runtime::USUAL_NAME;
 use crate::sys::listener::Listener;
 use crate::sys::process::{self, Pid};
 use crate::sys::{clock, exec, socket};
@@ -86,7 +85,7 @@ impl Inheritance {
             Some(Err(error)) => Err(failed(error)),
             Some(Ok(Call::Try { state, answer })) => {
                 let willing = State::read(state.as_fd()).and_then(|state| {
-                    settings.judge(&state)?;
+                    settings.suits(&state)?;
                     match wrong {
                         Some(wrong) => Err(io::Error::other(wrong.to_string())),
                         None => socket::write(answer.as_fd(), WILLING),
@@ -140,27 +139,69 @@ impl Inheritance {
         words.filter_map(|words| words.parse().ok()).collect()
     }
 
-    /// The control interface, on the sockets that it had; where it had none, as the settings say.
+    /// Whether everything that was left is there.
     ///
     /// # Errors
     ///
-    /// When they did not come, or cannot be made.
-    pub(in crate::primary) fn console(
+    /// Names what is not.
+    pub(in crate::primary) fn look_over(&self) -> Result<()> {
+        let numbers = self.state.descriptors();
+        numbers
+            .iter()
+            .try_for_each(|number| exec::look_at(*number).map(drop))
+            .map_err(Error::io("taking over from the program before"))
+    }
+
+    /// Takes from what is `wanted` the sockets that are there already.
+    pub(in crate::primary) fn leave_out(&self, wanted: &mut Access) {
+        if self.has_control(wanted) {
+            (wanted.path, wanted.name) = (None, None);
+        }
+        if self.has_admin(wanted) {
+            wanted.admin = None;
+        }
+    }
+
+    fn has_control(&self, wanted: &Access) -> bool {
+        let there = self.state.control.as_ref().map(|(path, _)| path);
+        there.is_some() && wanted.path().as_ref() == there
+    }
+
+    fn has_admin(&self, wanted: &Access) -> bool {
+        let there = self.state.admin.as_ref().map(|(words, _)| words);
+        there.is_some() && wanted.admin.as_ref() == there
+    }
+
+    /// Adds the sockets that are there to those that were made; closes those not wanted.
+    ///
+    /// # Errors
+    ///
+    /// When one did not come.
+    pub(in crate::primary) fn add_sockets(
         &self,
-        settings: &Cluster,
-        registry: &mio::Registry,
-    ) -> Result<Option<Console>> {
-        let adopt = |fd: Option<i32>| {
-            fd.map(|fd| Listener::restored(exec::adopt(fd)?, false))
-                .transpose()
+        wanted: &Access,
+        sockets: &mut Sockets,
+    ) -> Result<()> {
+        let adopt = |fd: i32| {
+            exec::adopt(fd)
+                .and_then(|fd| Listener::restored(fd, false))
                 .map_err(Error::io("taking the control interface over"))
         };
-        let (control, admin) = (adopt(self.state.control)?, adopt(self.state.admin)?);
-        if control.is_none() && admin.is_none() {
-            return Console::new(&settings.access, registry);
+        if let Some((_, fd)) = &self.state.control {
+            let listener = adopt(*fd)?;
+            if self.has_control(wanted) {
+                sockets.control = Some(listener);
+            } else if let Err(error) = listener.unlink() {
+                log::warn!("{} cannot be removed: {error}", listener.address());
+            }
         }
-        let name = settings.access.name.as_deref();
-        Console::on(name.unwrap_or(USUAL_NAME), control, admin, registry)
+        if let Some((_, fd)) = &self.state.admin {
+            let listener = adopt(*fd)?;
+            if self.has_admin(wanted) {
+                sockets.admin = Some(listener);
+            }
+        }
+        Ok(())
     }
 
     /// The listeners, to which the settings' other ones are then added.
@@ -190,7 +231,7 @@ impl Inheritance {
 
 impl Cluster {
     /// Whether these settings can go on with what is there.
-    fn judge(&self, state: &State) -> io::Result<()> {
+    fn suits(&self, state: &State) -> io::Result<()> {
         let slots = state.members.iter().map(|member| member.slot);
         if slots.max().is_some_and(|slot| slot >= SLOTS) {
             return Err(io::Error::other("there are more workers than slots"));
@@ -283,6 +324,7 @@ impl Primary {
             handle,
             channel,
             slot: self.board.slot(state.slot),
+            heartbeat: None,
         };
         let carrier = Carrier::Process(Pid::from_raw(state.pid));
         let mut member = Member::new(recruit, state.slot, carrier, now);
@@ -293,6 +335,7 @@ impl Primary {
         member.leaving = state.leaving;
         member.owes_last_word = state.owes_last_word;
         member.beat = (member.slot.turns(), now);
+        member.heartbeat = state.heartbeat.map(Duration::from_micros);
         let untaken = state
             .untaken
             .into_iter()

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 /// Everything.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -37,8 +38,10 @@ pub(super) struct State {
     pub(super) board_epoch: u64,
     pub(super) ports: Vec<PortState>,
     pub(super) next_number: u32,
-    pub(super) control: Option<RawFd>,
-    pub(super) admin: Option<RawFd>,
+    /// The control socket's path, and the socket.
+    pub(super) control: Option<(PathBuf, RawFd)>,
+    /// Where the pages are in the words of the settings, and the socket.
+    pub(super) admin: Option<(String, RawFd)>,
     pub(super) members: Vec<MemberState>,
     pub(super) waiting: Vec<ArrivalState>,
     pub(super) past: PastState,
@@ -79,6 +82,8 @@ pub(super) struct MemberState {
     pub(super) leaving: bool,
     pub(super) owes_last_word: Option<bool>,
     pub(super) handed: u64,
+    /// How often an idle loop of it turns, in microseconds.
+    pub(super) heartbeat: Option<u64>,
     pub(super) untaken: Vec<ArrivalState>,
     /// Users' messages to it that are not sent, and how many pieces are under way.
     pub(super) outgoing: Vec<u8>,
@@ -202,6 +207,24 @@ impl SocketState {
 }
 
 impl State {
+    /// The numbers of all descriptors in it.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        let mut all = vec![self.former, self.board];
+        all.extend(self.control.iter().map(|(_, fd)| *fd));
+        all.extend(self.admin.iter().map(|(_, fd)| *fd));
+        all.extend(self.waiting.iter().map(|one| one.fd));
+        for port in &self.ports {
+            all.push(port.first.fd);
+            all.extend(port.beside.values().map(|socket| socket.fd));
+        }
+        for member in &self.members {
+            all.push(member.channel);
+            all.extend(member.untaken.iter().map(|one| one.fd));
+            all.extend(member.unsent.iter().flat_map(|(_, with)| with));
+        }
+        all
+    }
+
     /// As a file for the next program.
     ///
     /// # Errors

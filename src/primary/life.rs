@@ -271,8 +271,9 @@ impl Primary {
             return;
         }
         while let Ok(Some(pid)) = process::peek_ended() {
-            let known = self.members.iter().any(|one| one.carrier.is(pid));
-            if known || process::try_wait(pid).is_err() {
+            let worker = self.members.iter().any(|one| one.carrier.is(pid));
+            let trial = self.trial.as_ref().is_some_and(|trial| trial.is(pid));
+            if worker || trial || process::try_wait(pid).is_err() {
                 return;
             }
             log::debug!("process {pid}, which was nobody's, is buried");

@@ -5,6 +5,7 @@ use super::ports::Ports;
 use super::{Cluster, Error, Primary, Result};
 use crate::board::Board;
 use crate::net::Listen;
+use crate::sys::process::Pid;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,10 @@ pub(super) enum Trial {}
 
 impl Trial {
     pub(super) fn until(&self) -> Instant {
+        match *self {}
+    }
+
+    pub(super) fn is(&self, _pid: Pid) -> bool {
         match *self {}
     }
 }

@@ -15,8 +15,9 @@ use super::{Mode, Primary};
 use crate::ipc::VERSION;
 use crate::net::{deregister, register_reader};
 use crate::sys::listener::{Address, Listener};
+use crate::sys::process::{self, Pid};
 use crate::sys::socket;
-use crate::sys::{clock, exec, process};
+use crate::sys::{clock, exec};
 use state::{Kept, MemberState, PastState, PortState, State, asked};
 use std::ffi::OsString;
 use std::io;
@@ -48,6 +49,11 @@ pub(super) struct Trial {
 impl Trial {
     pub(super) fn until(&self) -> Instant {
         self.until
+    }
+
+    /// Whether it is this process.
+    pub(super) fn is(&self, pid: Pid) -> bool {
+        self.child.id() == pid.as_raw().unsigned_abs()
     }
 }
 
@@ -147,6 +153,8 @@ impl Primary {
         // It has said all there is to say; its end is a formality, and not waited for in vain.
         let _ = trial.child.kill();
         let status = trial.child.wait();
+        // Somebody may have died behind it.
+        self.deaths = true;
         if trial.said == WILLING {
             // Not in the midst of a turn: what was asked for meanwhile is done first.
             self.willing = true;

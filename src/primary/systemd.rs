@@ -20,6 +20,7 @@ use crate::sys::notify::Notifier;
 use crate::sys::process;
 use crate::worker::WorkerId;
 use std::collections::{BTreeMap, VecDeque};
+#[cfg(feature = "control")]
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
@@ -47,10 +48,8 @@ pub(super) struct State {
     again: Option<(Instant, Duration)>,
     /// The text that was said last.
     said: String,
-    /// Something has happened that the text may be about.
-    stale: bool,
-    /// How many workers there should be, by that text.
-    wanted: usize,
+    /// How many workers served, should have and were there when the text was last thought of.
+    seen: Option<(usize, usize, usize)>,
     reloading: bool,
     /// How the last reload ended.
     reloaded: String,
@@ -63,7 +62,6 @@ impl State {
     pub(super) fn from_env() -> Self {
         Self {
             notifier: Notifier::from_env(),
-            stale: true,
             ..Self::default()
         }
     }
@@ -74,10 +72,7 @@ impl State {
     }
 
     /// The environment by which a program that takes this one's place finds the same manager.
-    #[allow(
-        dead_code,
-        reason = "for a program that is executed in this one's place"
-    )]
+    #[cfg(feature = "control")]
     pub(super) fn variables(&self) -> Vec<(OsString, OsString)> {
         let notifier = self.notifier.as_ref();
         notifier.map(Notifier::variables).unwrap_or_default()
@@ -230,9 +225,6 @@ impl Primary {
                 };
                 self.inform_of(&state, now);
             }
-            Event::Listening { .. } | Event::Disconnect { .. } | Event::Exit { .. } => {
-                self.service.stale = true;
-            }
             _ => {}
         }
     }
@@ -243,13 +235,13 @@ impl Primary {
             return;
         }
         let now = self.reactor.now();
-        let (wanted, stopping) = (self.supervisor.wanted(), self.is_stopping());
-        if stopping && !self.service.stopping {
+        if self.is_stopping() && !self.service.stopping {
             self.service.stopping = true;
             self.inform_of("STOPPING=1", now);
         }
-        if std::mem::replace(&mut self.service.wanted, wanted) != wanted || self.service.stale {
-            self.service.stale = false;
+        let workers = self.members.len();
+        let seen = Some((self.serving().count(), self.supervisor.wanted(), workers));
+        if std::mem::replace(&mut self.service.seen, seen) != seen {
             let text = self.status_text();
             if text != self.service.said {
                 self.service.say(status_line(&text), now);
@@ -287,7 +279,7 @@ impl Primary {
 
     fn status_text(&self) -> String {
         if self.is_stopping() {
-            return format!("stopping: {} workers are left", self.members.len());
+            return format!("stopping, workers left: {}", self.members.len());
         }
         let serving = self.serving().count();
         let workers = match self.supervisor.wanted() {

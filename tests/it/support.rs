@@ -254,7 +254,13 @@ impl Server {
 
     /// Starts a command and does not wait.
     #[track_caller]
-    pub(crate) fn launch(mut command: Command) -> Self {
+    pub(crate) fn launch(command: Command) -> Self {
+        Self::launch_to(command, Stdio::piped())
+    }
+
+    /// The same with a standard output of the caller's, of which nothing is read here.
+    #[track_caller]
+    pub(crate) fn launch_to(mut command: Command, out: Stdio) -> Self {
         let turn = beside_others();
         // Clusters of one name exclude each other, so one that is not steered has no socket.
         let steered = ["MCLUSTER_CONTROL", "XDG_RUNTIME_DIR"];
@@ -265,11 +271,14 @@ impl Server {
         if !by_flag && !command.get_envs().any(by_name) {
             command.env("MCLUSTER_CONTROL", "off");
         }
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(out).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         Self {
             log: Lines::of(child.stderr.take().unwrap()),
-            out: Lines::of(child.stdout.take().unwrap()),
+            out: match child.stdout.take() {
+                Some(pipe) => Lines::of(pipe),
+                None => Lines::of(std::io::empty()),
+            },
             child,
             status: None,
             orphans: Vec::new(),

@@ -1,15 +1,51 @@
 //! Looking at other processes from outside, by proc(5).
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
 
-/// The fields of `/proc/PID/stat` from the third on, which is the state.
-fn stat(pid: i32) -> Option<Vec<String>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// The fields of `/proc/PROCESS/stat` from the third on, which is the state.
+fn stat(process: impl Display) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name before them may contain anything, even parentheses.
     let (_, fields) = text.rsplit_once(") ")?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// A line of `/proc/PROCESS/status`, without its name. `PROCESS` is a number, or `PID/task/TID`.
+pub(crate) fn status(process: impl Display, name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    Some(line?.strip_prefix(':')?.trim().to_owned())
+}
+
+/// The numbers in such a line.
+pub(crate) fn numbers(process: impl Display, name: &str) -> Vec<u32> {
+    let line = status(process, name).unwrap_or_default();
+    let words = line.split_whitespace();
+    words.map(|word| word.parse().unwrap()).collect()
+}
+
+/// The threads of a process: `PID/task/TID`, and the name of each.
+pub(crate) fn threads(pid: i32) -> Vec<(String, String)> {
+    let all = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let one = |entry: fs::DirEntry| {
+        let path = format!("{pid}/task/{}", entry.file_name().to_str()?);
+        let name = status(&path, "Name")?;
+        Some((path, name))
+    };
+    all.filter_map(|entry| one(entry.ok()?)).collect()
+}
+
+/// The nice value of a process or a thread.
+pub(crate) fn nice(process: impl Display) -> i32 {
+    stat(process).unwrap()[16].parse().unwrap()
+}
+
+/// Whether a process has ended and nobody has buried it.
+pub(crate) fn is_unburied(pid: i32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] == "Z")
 }
 
 /// The living and the unburied children of a process.

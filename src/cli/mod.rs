@@ -49,9 +49,10 @@ fn obey(said: Said) -> crate::Result<()> {
             if let Some(path) = &said.file {
                 log::info!("configuration from {}", path.display());
             }
-            run(serve)
+            cluster(serve).on_event(announce).run()
         }
-        Command::Check(_) => {
+        Command::Check(serve) => {
+            cluster(serve).judge()?;
             let file = said.file.as_deref().map(Path::display);
             print(&match file {
                 Some(file) => format!("{file}: ok\n"),
@@ -133,15 +134,15 @@ fn log_panics() {
     }));
 }
 
-fn run(serve: &Serve) -> crate::Result<()> {
+/// The cluster that the options make.
+fn cluster(serve: &Serve) -> Cluster {
     let app = demo::app(serve.mode, serve.chaos);
     let mut cluster = Cluster::new(app)
         .mode(serve.mode)
         .workers(serve.workers)
         .schedule(serve.schedule)
         .limits(serve.limits())
-        .drain_timeout(serve.drain_timeout)
-        .on_event(announce);
+        .drain_timeout(serve.drain_timeout);
     for address in &serve.listen {
         cluster = cluster.listen(address);
     }
@@ -171,15 +172,14 @@ fn run(serve: &Serve) -> crate::Result<()> {
     if let Some(address) = &serve.admin {
         cluster = cluster.admin(address);
     }
-    cluster = match serve.control() {
-        Control::Off => cluster,
-        Control::Usual => cluster.name(&serve.name),
-        Control::At(path) => cluster.name(&serve.name).control(path),
-    };
     if let Some(threads) = serve.pool.threads() {
         cluster = cluster.pool(threads);
     }
-    cluster.run()
+    match serve.control() {
+        Control::Off => cluster,
+        Control::Usual => cluster.name(&serve.name),
+        Control::At(path) => cluster.name(&serve.name).control(path),
+    }
 }
 
 /// Says on stdout where the cluster listens, once all of it does.

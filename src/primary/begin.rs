@@ -1,8 +1,6 @@
 //! From settings to a primary: checks them, binds, and makes everything that the loop needs.
 
-use super::control::Console;
-#[cfg(feature = "control")]
-use super::control::Sockets;
+use super::control::{Console, Sockets};
 use super::event::Settings;
 use super::life::Past;
 use super::members::Members;
@@ -48,7 +46,7 @@ impl Cluster {
     pub(super) fn into_primary(mut self) -> Result<Primary> {
         let health = Arc::new(OnceLock::new());
         let judged = self.judged(&health);
-        let mut inheritance = Inheritance::find(&self, judged.as_ref().err())?;
+        let mut inheritance = Inheritance::find(&self)?;
         let given_up = |error| match &inheritance {
             Some(inheritance) => inheritance.give_up(error),
             None => error,
@@ -64,6 +62,7 @@ impl Cluster {
         let signals = SignalFd::new(&HEEDED);
         let mut signals = signals.map_err(|error| given_up(io("reading signals", error)))?;
         if let Some(inheritance) = &inheritance {
+            inheritance.conclude_trial(made(&listeners, &control));
             inheritance.look_over().map_err(given_up)?;
             signals = signals.inherited_mask(&HEEDED);
         }
@@ -312,14 +311,14 @@ impl Cluster {
     }
 
     #[cfg(not(feature = "control"))]
-    fn control_sockets(&self, _inheritance: Option<&Inheritance>) -> Result<()> {
-        Ok(())
+    fn control_sockets(&self, _inheritance: Option<&Inheritance>) -> Result<Sockets> {
+        Ok(Sockets)
     }
 
     #[cfg(not(feature = "control"))]
     fn console(
         &self,
-        (): (),
+        _sockets: Sockets,
         _inheritance: Option<&Inheritance>,
         _registry: &mio::Registry,
     ) -> Result<Option<Console>> {
@@ -397,6 +396,14 @@ impl Cluster {
         }
         limits
     }
+}
+
+/// The listeners that were made, not inherited.
+fn made<'a>(
+    listeners: &'a [Option<Listener>],
+    control: &'a Sockets,
+) -> impl Iterator<Item = &'a Listener> {
+    listeners.iter().flatten().chain(control.iter())
 }
 
 /// How many connections the primary may hold itself: half of what it may open, and a few hands.

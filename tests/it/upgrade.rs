@@ -197,3 +197,72 @@ fn threads_cannot_outlive_their_program() {
     Client::greeted(server.address());
     server.stop();
 }
+
+#[test]
+fn a_stop_ends_an_upgrade_that_is_being_tried() {
+    let directory = Directory::new();
+    let path = installed(&directory);
+    let server = start(&path, &[]);
+    let (mut slow, _) = Client::greeted(server.address());
+    slow.ask("/slow?ms=700").unwrap();
+    wait_until("the request is taken", || slow.is_silent());
+    // Willing, but in its own time.
+    let text = format!("#!/bin/sh\nsleep 0.3\nexec {BINARY} \"$@\"\n");
+    script(&path, &text);
+    server.signal(Signal::SIGUSR2);
+    server.log.wait(0, "upgrading: trying");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(slow.receive().unwrap().text(), "waited 700 ms\n");
+    let ended = server.ended();
+    assert_eq!(ended.status.code(), Some(0));
+    let said = ended.log.join("\n");
+    assert!(
+        said.contains("no upgrade: the cluster is stopping"),
+        "{said}"
+    );
+    assert!(!said.contains("becomes the new program"), "{said}");
+}
+
+#[test]
+fn what_cannot_run_is_found_in_the_trial() {
+    let directory = Directory::new();
+    let path = installed(&directory);
+    let file = directory.file("mcluster.toml");
+    fs::write(&file, "pool = 1\n").unwrap();
+    let server = start(&path, &["--config", file.to_str().unwrap()]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("admin = \"{}\"\n", taken.local_addr().unwrap());
+    let cases = [
+        (
+            "health-path = \"/\"\n",
+            "no upgrade: ",
+            "has a handler already",
+        ),
+        (&admin, "no upgrade: ", "in use"),
+    ];
+    for (text, outcome, why) in cases {
+        let mark = server.log.mark();
+        fs::write(&file, text).unwrap();
+        server.signal(Signal::SIGUSR2);
+        server.log.wait(mark, outcome);
+        let said = server.log.all()[mark..].join("\n");
+        assert!(said.contains(why), "{why}: {said}");
+        Client::greeted(server.address());
+    }
+    fs::write(&file, "pool = 1\n").unwrap();
+    upgrade(&server);
+    server.stop();
+}
+
+#[test]
+fn two_listeners_of_the_same_words_stay_two() {
+    let directory = Directory::new();
+    let path = installed(&directory);
+    let server = start(&path, &["--listen", "127.0.0.1:0"]);
+    let urls = server.urls(2);
+    upgrade(&server);
+    for url in &urls {
+        Client::greeted(crate::support::address_of(url));
+    }
+    server.stop();
+}

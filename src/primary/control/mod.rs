@@ -186,6 +186,11 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
+    /// Both, as far as they are there.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.control.iter().chain(&self.admin)
+    }
+
     /// Makes those that `access` wants.
     ///
     /// # Errors

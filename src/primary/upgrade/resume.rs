@@ -29,94 +29,90 @@ use std::time::{Duration, Instant};
 pub(in crate::primary) struct Inheritance {
     state: State,
     file: OwnedFd,
-    /// The new program had failed, and this is the former one again.
-    returned: bool,
+    role: Role,
 }
 
 /// What this program is here for, if it was started by a primary.
-enum Call {
+#[derive(Debug)]
+enum Role {
     /// To say whether it would take over.
-    Try {
-        state: OwnedFd,
-        answer: OwnedFd,
-    },
-    Take {
-        state: OwnedFd,
-        returned: bool,
-    },
+    Trial { answer: OwnedFd },
+    /// To take over.
+    Successor,
+    /// To go on, since its successor had failed.
+    Returned,
 }
 
-impl Call {
-    fn heard() -> Option<io::Result<Self>> {
-        let words = std::env::var(VARIABLE).ok()?;
-        process::clear_variables(&[VARIABLE]);
-        let fd = |words: Option<&str>| {
-            let number = words.and_then(|words| words.parse().ok());
-            exec::adopt(number.unwrap_or(-1))
+/// Hears what the program before says by the environment: the state, and what to do with it.
+fn heard() -> Option<io::Result<(OwnedFd, Role)>> {
+    let words = std::env::var(VARIABLE).ok()?;
+    process::clear_variables(&[VARIABLE]);
+    let mut words = words.split(':');
+    let role = words.next();
+    let mut fd = || {
+        let number = words.next().and_then(|words| words.parse().ok());
+        exec::adopt(number.unwrap_or(-1))
+    };
+    Some(fd().and_then(|state| {
+        let role = match role {
+            Some("try") => Role::Trial { answer: fd()? },
+            Some("back") => Role::Returned,
+            _ => Role::Successor,
         };
-        let mut words = words.split(':');
-        Some(match words.next() {
-            Some("try") => fd(words.next()).and_then(|state| {
-                let answer = fd(words.next())?;
-                Ok(Self::Try { state, answer })
-            }),
-            how => fd(words.next()).map(|state| Self::Take {
-                state,
-                returned: how == Some("back"),
-            }),
-        })
-    }
+        Ok((state, role))
+    }))
 }
 
 impl Inheritance {
-    /// What there is to take over, if this program was started for it. A trial ends here, with its
-    /// process: `settings` are this program's, and `wrong` what is wrong with them.
+    /// What there is to take over, if this program was started for it.
     ///
     /// # Errors
     ///
     /// When what was left makes no sense.
-    pub(in crate::primary) fn find(
-        settings: &Cluster,
-        wrong: Option<&Error>,
-    ) -> Result<Option<Self>> {
+    pub(in crate::primary) fn find(settings: &Cluster) -> Result<Option<Self>> {
         let failed = Error::io("taking over from the program before");
-        match Call::heard() {
-            None => Ok(None),
-            Some(Err(error)) => Err(failed(error)),
-            Some(Ok(Call::Try { state, answer })) => {
-                let willing = State::read(state.as_fd()).and_then(|state| {
-                    settings.suits(&state)?;
-                    match wrong {
-                        Some(wrong) => Err(io::Error::other(wrong.to_string())),
-                        None => socket::write(answer.as_fd(), WILLING),
-                    }
-                });
-                if let Err(error) = &willing {
-                    log::error!("this program cannot take over: {error}");
-                }
-                process::exit_now(i32::from(willing.is_err()));
-            }
-            Some(Ok(Call::Take { state, returned })) => {
-                let file = state;
-                let state = State::read(file.as_fd()).map_err(failed)?;
-                Ok(Some(Self {
-                    state,
-                    file,
-                    returned,
-                }))
-            }
+        let Some(heard) = heard() else {
+            return Ok(None);
+        };
+        let found = heard.and_then(|(file, role)| {
+            let state = State::read(file.as_fd())?;
+            settings.suits(&state)?;
+            Ok(Self { state, file, role })
+        });
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) => Err(failed(error)),
         }
     }
 
-    /// This program cannot take over: the one before comes back.
+    /// This program cannot take over: the one before comes back, or was never gone.
     pub(in crate::primary) fn give_up(&self, why: Error) -> Error {
-        match self.returned {
-            true => Error::io("going back to the program before")(io::Error::other("twice")),
-            false => {
+        match self.role {
+            Role::Trial { .. } => {
+                log::error!("this program cannot take over: {why}");
+                process::exit_now(i32::from(why.exit_code()));
+            }
+            Role::Successor => {
                 let error = go_back(&self.state, &self.file, &why.to_string());
                 Error::io("going back to the program before")(error)
             }
+            Role::Returned => why,
         }
+    }
+
+    /// All that could fail has been done. A trial ends here, with its process; `made` is what it
+    /// has made for no longer than this.
+    pub(in crate::primary) fn conclude_trial<'a>(&self, made: impl Iterator<Item = &'a Listener>) {
+        let Role::Trial { answer } = &self.role else {
+            return;
+        };
+        for listener in made {
+            if let Err(error) = listener.unlink() {
+                log::warn!("{} cannot be removed: {error}", listener.address());
+            }
+        }
+        let said = socket::write(answer.as_fd(), WILLING);
+        process::exit_now(i32::from(said.is_err()));
     }
 
     /// The scoreboard.
@@ -250,9 +246,7 @@ impl Primary {
     ///
     /// When something that was left did not come.
     pub(in crate::primary) fn resume(&mut self, inheritance: Inheritance) -> io::Result<()> {
-        let Inheritance {
-            state, returned, ..
-        } = inheritance;
+        let Inheritance { state, role, .. } = inheritance;
         drop(exec::adopt(state.former));
         let now = self.reactor.now();
         let age = Duration::from_micros(state.age);
@@ -283,7 +277,7 @@ impl Primary {
         }
         // Somebody may have died while nobody listened.
         self.deaths = true;
-        if returned {
+        if matches!(role, Role::Returned) {
             log::error!("upgrade failed: the program before goes on");
         } else {
             self.own_generation = self.supervisor.generation() + 1;

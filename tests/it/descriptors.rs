@@ -1,7 +1,7 @@
 //! No descriptor is lost or shared by mistake, after many connections and many deaths.
 
 use crate::client::{Client, is_loss};
-use crate::support::{Mode, Server, both_modes, wait_until};
+use crate::support::{Mode, Server, both_modes, command_by_shell, wait_until};
 use crate::turns::alone;
 use crate::watch;
 use nix::sys::signal::Signal;
@@ -134,4 +134,25 @@ fn workers_under_shared_share_the_listener() {
             assert_eq!(shared, [&listener]);
         }
     }
+}
+
+/// More connections than the primary may have descriptors: it takes from workers that leave no
+/// more than it can hold.
+#[test]
+fn a_reload_within_few_descriptors() {
+    let _alone = alone();
+    let script = "ulimit -n 400; exec \"$0\" \"$@\"";
+    let command = command_by_shell(script, &["--workers", "3", "--listen", "127.0.0.1:0"]);
+    let server = Server::launch(command);
+    let address = server.address();
+    let mut idle: Vec<Client> = (0..750).map(|_| Client::greeted(address).0).collect();
+    for _ in 0..2 {
+        let mark = server.log.mark();
+        server.signal(Signal::SIGHUP);
+        server.log.wait(mark, "reloaded: all workers are new");
+        for client in &mut idle {
+            client.get("/").unwrap();
+        }
+    }
+    server.stop();
 }

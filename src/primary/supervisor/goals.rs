@@ -57,7 +57,8 @@ impl Supervisor {
         for one in self.occupants.values_mut() {
             let told = at_once;
             one.step = Step::Leaving { deadline, told };
-            one.killed &= !at_once;
+            // One that could not be killed is tried again: then nobody waits for it any more.
+            one.killed = false;
         }
         // What was never launched need not end.
         self.occupants.retain(|_, one| one.launched);

@@ -209,6 +209,25 @@ fn a_second_stop_does_not_wait() {
 }
 
 #[test]
+fn a_stop_tries_again_to_kill_what_could_not_be_killed() {
+    let mut stage = Stage::serving(1);
+    stage.supervisor.stuck(WorkerId(1), true);
+    assert_eq!(stage.acts(), "fork 2 at 0");
+    stage.ready(2);
+    assert_eq!(stage.acts(), "tell 1");
+    stage.later(30_000);
+    assert_eq!(stage.acts(), "kill 1");
+    stage.supervisor.stop(stage.now);
+    assert_eq!(stage.acts(), "stop 1, stop 2");
+    stage.exits(2, Death::InOrder);
+    assert_eq!(stage.waits(), Some(30_000));
+    stage.later(30_000);
+    assert_eq!(stage.acts(), "kill 1");
+    stage.exits(1, Death::Killed);
+    assert_eq!(stage.acts(), "finish");
+}
+
+#[test]
 fn a_reload_brings_the_new_before_the_old_goes() {
     let mut stage = Stage::serving(2);
     let change = stage.supervisor.reload().unwrap();

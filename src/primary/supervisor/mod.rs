@@ -226,15 +226,15 @@ impl Supervisor {
                 coming |= one.step == Step::Starting;
                 worn |= one.worn || one.generation < self.oldest_wanted;
             }
-            let waits = self.places.entry(place).or_default().not_before;
-            let waits = waits.is_some_and(|at| at > now);
-            if coming || waits || self.occupants.len() >= MAX_ALIVE {
+            // A wait that is over is forgotten, whoever comes: else it would wake the loop forever.
+            let not_before = &mut self.places.entry(place).or_default().not_before;
+            not_before.take_if(|at| *at <= now);
+            if coming || not_before.is_some() || self.occupants.len() >= MAX_ALIVE {
                 continue;
             }
             // Replacements come one at a time, so that a bad one costs nothing.
             if !serving || (worn && !starting) {
                 starting |= serving;
-                self.places.entry(place).or_default().not_before = None;
                 self.settle_in(place, now);
             }
         }
@@ -321,9 +321,13 @@ impl Supervisor {
             Step::Starting => Some(one.since + self.patience.start),
             Step::Ready => None,
         });
+        let stays = |one: &Occupant| {
+            let replaced = one.worn || one.generation < self.oldest_wanted;
+            !one.is_leaving() && !one.stuck && !replaced
+        };
         let occupied = |place: usize| {
             let mut here = self.occupants.values();
-            here.any(|one| one.place == place && !one.is_leaving() && !one.worn && !one.stuck)
+            here.any(|one| one.place == place && stays(one))
         };
         let empty = self.places.iter().filter(|(place, _)| !occupied(**place));
         let empty = empty.filter_map(|(_, place)| place.not_before);

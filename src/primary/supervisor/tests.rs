@@ -344,6 +344,25 @@ fn a_worn_one_is_replaced_like_in_a_reload() {
 }
 
 #[test]
+fn a_wait_that_is_over_wakes_nobody() {
+    let mut stage = Stage::serving(2);
+    stage.supervisor.worn(WorkerId(1));
+    stage.supervisor.worn(WorkerId(2));
+    for id in 3..5 {
+        assert_eq!(stage.acts(), format!("fork {id} at 0"));
+        stage.dies(id);
+    }
+    // While the first place waits, it is the other's turn.
+    assert_eq!(stage.acts(), "fork 5 at 1");
+    assert_eq!(stage.waits(), Some(100));
+    stage.later(100);
+    assert_eq!(stage.acts(), "", "replacements come one at a time");
+    assert_eq!(stage.waits(), Some(9900), "until that one has taken too long");
+    stage.ready(5);
+    assert_eq!(stage.acts(), "fork 6 at 0, tell 2");
+}
+
+#[test]
 fn a_place_whose_worker_leaves_is_filled_at_once() {
     let mut stage = Stage::serving(2);
     stage.supervisor.leaves(WorkerId(1), stage.now);

@@ -141,11 +141,14 @@ impl Primary {
                 log::warn!(
                     "worker {id} is a thread and cannot be killed; it ends with its process"
                 );
+                self.last_exit = format!("worker {id} did not {failed_to} in time");
                 // Nobody waits for it any more, but what it holds stays its own.
+                let now = self.reactor.now();
                 if self.supervisor.stopping() {
                     self.members.remove(id);
-                    let now = self.reactor.now();
                     self.supervisor.exited(id, Death::Killed, now);
+                } else {
+                    self.supervisor.abandoned(id, now);
                 }
             }
             Err(error) => log::error!("{member} cannot be killed: {error}"),

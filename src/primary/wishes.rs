@@ -195,6 +195,7 @@ impl Primary {
         for (_, done) in done {
             done(&self.handle);
         }
+        self.supervisor.conclude_reload();
         self.conclude_reload();
         self.conclude_changes();
         let over = !self.supervisor.managed()

@@ -34,7 +34,10 @@ impl Supervisor {
         let Some(one) = self.occupants.remove(&id) else {
             return Then::Nothing;
         };
-        self.died(&one, death, now);
+        // Of one that was given up, that was said then.
+        if !one.abandoned {
+            self.died(&one, death, now);
+        }
         if self.goal != Goal::Serve || !self.managed {
             return Then::Nothing;
         }
@@ -53,6 +56,24 @@ impl Supervisor {
                 waits.map_or(Then::Nothing, Then::Wait)
             }
         }
+    }
+
+    /// A worker that should have been ended cannot be: its place is free for another, and nobody
+    /// waits for it any more. What it holds is its own until it has ended after all.
+    pub(in crate::primary) fn abandoned(&mut self, id: WorkerId, now: Instant) {
+        let deadline = now + self.patience.drain;
+        let Some(one) = self.occupants.get_mut(&id).filter(|one| !one.abandoned) else {
+            return;
+        };
+        let before = *one;
+        (one.abandoned, one.killed) = (true, true);
+        if !one.is_leaving() {
+            // Should it come to itself, it hears that it is not wanted.
+            let told = false;
+            one.step = Step::Leaving { deadline, told };
+        }
+        self.died(&before, Death::Crash, now);
+        self.conclude_reload();
     }
 
     fn died(&mut self, one: &Occupant, death: Death, now: Instant) {

@@ -215,7 +215,9 @@ impl Supervisor {
     /// What has become of `change`, which was asked for when there had been `failed_starts`.
     pub(in crate::primary) fn outcome(&self, change: Change, failed_starts: u64) -> Outcome {
         let failed = self.failed_starts > failed_starts;
-        let settled = self.all_listening() && self.occupants.values().all(|one| !one.is_leaving());
+        // Whoever stands still may do so for good: the change has come about without it.
+        let awaited = |one: &Occupant| one.is_leaving() && !one.stuck && !one.abandoned;
+        let settled = self.all_listening() && !self.occupants.values().any(awaited);
         match change {
             Change::Reload { generation } if generation > self.oldest_wanted => Outcome::Failed,
             Change::Reload { .. } if self.reload.is_some() => Outcome::Pending,
@@ -236,7 +238,7 @@ impl Supervisor {
 
     /// Ends a reload: when all are new, or when the first new one has failed. Then the old ones
     /// are wanted after all.
-    pub(super) fn conclude_reload(&mut self) {
+    pub(in crate::primary) fn conclude_reload(&mut self) {
         let Some(reload) = self.reload else {
             return;
         };

@@ -76,6 +76,7 @@ impl Supervisor {
                 worn: record.worn,
                 killed: record.killed,
                 stuck: false,
+                abandoned: false,
                 launched: true,
             };
             self.places.entry(record.place).or_default();

@@ -89,6 +89,8 @@ struct Occupant {
     killed: bool,
     /// Its loop stands still, and it cannot be killed.
     stuck: bool,
+    /// It should have been ended, and cannot be: nobody waits for it any more.
+    abandoned: bool,
     /// The primary has launched it.
     launched: bool,
 }
@@ -260,6 +262,7 @@ impl Supervisor {
             worn: false,
             killed: false,
             stuck: false,
+            abandoned: false,
             launched: false,
         };
         self.occupants.insert(id, occupant);

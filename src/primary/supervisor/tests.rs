@@ -1,5 +1,7 @@
 //! The supervisor as tables: facts and wishes in, actions out.
 
+mod stuck;
+
 use super::*;
 
 const PATIENCE: Patience = Patience {
@@ -209,25 +211,6 @@ fn a_second_stop_does_not_wait() {
 }
 
 #[test]
-fn a_stop_tries_again_to_kill_what_could_not_be_killed() {
-    let mut stage = Stage::serving(1);
-    stage.supervisor.stuck(WorkerId(1), true);
-    assert_eq!(stage.acts(), "fork 2 at 0");
-    stage.ready(2);
-    assert_eq!(stage.acts(), "tell 1");
-    stage.later(30_000);
-    assert_eq!(stage.acts(), "kill 1");
-    stage.supervisor.stop(stage.now);
-    assert_eq!(stage.acts(), "stop 1, stop 2");
-    stage.exits(2, Death::InOrder);
-    assert_eq!(stage.waits(), Some(30_000));
-    stage.later(30_000);
-    assert_eq!(stage.acts(), "kill 1");
-    stage.exits(1, Death::Killed);
-    assert_eq!(stage.acts(), "finish");
-}
-
-#[test]
 fn a_reload_brings_the_new_before_the_old_goes() {
     let mut stage = Stage::serving(2);
     let change = stage.supervisor.reload().unwrap();
@@ -357,7 +340,11 @@ fn a_wait_that_is_over_wakes_nobody() {
     assert_eq!(stage.waits(), Some(100));
     stage.later(100);
     assert_eq!(stage.acts(), "", "replacements come one at a time");
-    assert_eq!(stage.waits(), Some(9900), "until that one has taken too long");
+    assert_eq!(
+        stage.waits(),
+        Some(9900),
+        "until that one has taken too long"
+    );
     stage.ready(5);
     assert_eq!(stage.acts(), "fork 6 at 0, tell 2");
 }
@@ -372,25 +359,6 @@ fn a_place_whose_worker_leaves_is_filled_at_once() {
     assert_eq!(stage.acts(), "kill 1");
     assert_eq!(stage.exits(1, Death::Killed), Then::Nothing);
     assert_eq!(stage.acts(), "");
-}
-
-#[test]
-fn a_stuck_one_gives_up_its_place_and_goes_when_it_comes_back() {
-    let mut stage = Stage::serving(2);
-    assert!(stage.supervisor.stuck(WorkerId(1), true));
-    assert!(!stage.supervisor.stuck(WorkerId(1), true));
-    assert_eq!(stage.acts(), "fork 3 at 0");
-    stage.ready(3);
-    assert_eq!(stage.acts(), "tell 1");
-    stage.exits(1, Death::InOrder);
-    assert_eq!(stage.acts(), "");
-    // One that comes back before its successor is ready stays until then.
-    stage.supervisor.stuck(WorkerId(2), true);
-    assert_eq!(stage.acts(), "fork 4 at 1");
-    stage.supervisor.stuck(WorkerId(2), false);
-    assert_eq!(stage.acts(), "");
-    stage.ready(4);
-    assert_eq!(stage.acts(), "tell 2");
 }
 
 #[test]

@@ -143,7 +143,8 @@ impl ClusterHandle {
     }
 
     /// One worker more, which is launched when the callback has returned. In a cluster that
-    /// manages its workers it is kept alive like the others. (`cluster.fork()`)
+    /// manages its workers it is kept alive like the others. Where workers crash in a row, or cannot
+    /// be launched, the launch of the next waits, longer each time. (`cluster.fork()`)
     pub fn fork(&self) -> WorkerHandle {
         self.fork_with([])
     }

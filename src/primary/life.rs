@@ -225,9 +225,14 @@ impl Primary {
         });
     }
 
-    /// A worker that never was is gone.
+    /// A worker that never was is gone. In a stop that is no accident: whoever forks another for
+    /// each that dies would never come to an end.
     pub(super) fn gone(&mut self, id: WorkerId, pid: i32, exit: &Exit) {
         let handle = self.handle.add(id);
+        if self.supervisor.stopping() {
+            handle.set_leaving();
+        }
+        let voluntary = handle.is_leaving();
         if handle.set_disconnected() {
             self.tell(&Event::Disconnect { worker: id });
         }
@@ -240,7 +245,7 @@ impl Primary {
             code,
             signal,
             how: exit.to_string(),
-            exited_after_disconnect: false,
+            exited_after_disconnect: voluntary,
         });
     }
 

@@ -62,8 +62,10 @@ fn one_that_is_not_launched_goes(mode: Mode) {
 }
 
 fn one_that_is_not_launched_is_not_forgotten_by_a_stop(mode: Mode) {
-    let all = hasty(mode, "stop");
-    assert_eq!(exits(&all), 1, "{all:#?}");
+    for what in ["stop", "stop-first"] {
+        let all = hasty(mode, what);
+        assert_eq!(exits(&all), 1, "{all:#?}");
+    }
 }
 
 pub(crate) fn add(tests: &mut Tests) {

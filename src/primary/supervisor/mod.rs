@@ -184,7 +184,7 @@ impl Supervisor {
                 self.retire(now);
                 self.fill(now);
             }
-            self.launch(&mut actions);
+            self.launch(now, &mut actions);
         }
         self.see_off(now, &mut actions);
         if self.goal == Goal::Stop && self.occupants.is_empty() {
@@ -268,9 +268,17 @@ impl Supervisor {
         self.occupants.insert(id, occupant);
     }
 
-    fn launch(&mut self, actions: &mut Vec<Action>) {
-        for (id, one) in &mut self.occupants {
-            if !std::mem::replace(&mut one.launched, true) {
+    /// Has those launched that should come. Whom the application forks waits for its place as well:
+    /// one that forks whenever a worker is gone would else do nothing but that.
+    fn launch(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for (id, one) in self.occupants.iter_mut().filter(|(_, one)| !one.launched) {
+            let place = self.places.get(&one.place);
+            let not_before = place.and_then(|place| place.not_before);
+            let waits = not_before.is_some_and(|at| at > now);
+            // One that is not wanted any more comes at once, to go.
+            if !waits || one.is_leaving() {
+                one.launched = true;
+                one.since = now;
                 actions.push(Action::Fork {
                     place: one.place,
                     id: *id,
@@ -283,7 +291,7 @@ impl Supervisor {
     /// Tells those that leave, and ends those that take too long.
     fn see_off(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let hand_back = self.goal == Goal::Serve;
-        for (id, one) in &mut self.occupants {
+        for (id, one) in self.occupants.iter_mut().filter(|(_, one)| one.launched) {
             let id = *id;
             let too_late = match &mut one.step {
                 Step::Leaving { deadline, told } => {
@@ -318,7 +326,8 @@ impl Supervisor {
 
     /// When [`Supervisor::reconcile`] must be asked again, if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let ends = self.occupants.values().filter(|one| !one.killed);
+        let ends = self.occupants.values();
+        let ends = ends.filter(|one| one.launched && !one.killed);
         let ends = ends.filter_map(|one| match one.step {
             Step::Leaving { deadline, .. } => Some(deadline),
             Step::Starting => Some(one.since + self.patience.start),
@@ -328,13 +337,13 @@ impl Supervisor {
             let replaced = one.worn || one.generation < self.oldest_wanted;
             !one.is_leaving() && !one.stuck && !replaced
         };
-        let occupied = |place: usize| {
-            let mut here = self.occupants.values();
-            here.any(|one| one.place == place && stays(one))
+        let waits = |place: usize| {
+            let here = || self.occupants.values().filter(|one| one.place == place);
+            here().any(|one| !one.launched) || (self.managed && !here().any(stays))
         };
-        let empty = self.places.iter().filter(|(place, _)| !occupied(**place));
-        let empty = empty.filter_map(|(_, place)| place.not_before);
-        let serving = self.goal == Goal::Serve && self.managed;
-        ends.chain(empty.filter(|_| serving)).min()
+        let waiting = self.places.iter().filter(|(place, _)| waits(**place));
+        let waiting = waiting.filter_map(|(_, place)| place.not_before);
+        let serving = self.goal == Goal::Serve;
+        ends.chain(waiting.filter(|_| serving)).min()
     }
 }

@@ -403,6 +403,46 @@ fn an_application_that_manages_its_workers_gets_what_it_asks_for() {
 }
 
 #[test]
+fn an_application_that_forks_whenever_one_fails_is_slowed_down() {
+    let mut stage = Stage::new(1);
+    stage.supervisor.set_unmanaged();
+    let mut delays = Vec::new();
+    for number in 1..=8 {
+        let id = next_id(&stage.supervisor.ids());
+        stage.supervisor.fork(id, stage.now).unwrap();
+        let mut acts = stage.acts();
+        let mut delay = 0;
+        if acts.is_empty() {
+            delay = stage.waits().unwrap() as u64;
+            stage.later(delay - 1);
+            assert_eq!(stage.acts(), "", "too early");
+            stage.later(1);
+            acts = stage.acts();
+        }
+        delays.push(delay);
+        assert_eq!(acts, format!("fork {id} at 0"));
+        assert_eq!(stage.waits(), Some(10_000), "all of the time to start");
+        if number == 1 {
+            stage.ready(id.0);
+        }
+        assert_eq!(stage.dies(id.0), Then::Nothing);
+        assert_eq!(stage.waits(), None, "nobody is wished for");
+    }
+    assert_eq!(delays, [0, 0, 100, 200, 400, 800, 1600, 1600]);
+    // One that waits, and is not wanted any more, comes at once and goes.
+    let id = next_id(&stage.supervisor.ids());
+    stage.supervisor.fork(id, stage.now).unwrap();
+    assert_eq!(stage.acts(), "");
+    stage.supervisor.leaves(id, stage.now);
+    assert_eq!(stage.acts(), format!("fork {id} at 0, tell {id}"));
+    stage.exits(id.0, Death::InOrder);
+    let id = next_id(&stage.supervisor.ids());
+    stage.supervisor.fork(id, stage.now).unwrap();
+    stage.supervisor.stop(stage.now);
+    assert_eq!(stage.acts(), "finish", "it is never launched");
+}
+
+#[test]
 fn a_wish_for_one_more_is_a_place_more() {
     let mut stage = Stage::serving(1);
     let id = next_id(&stage.supervisor.ids());

@@ -45,7 +45,8 @@ fn farewell(which: &str, cluster: &ClusterHandle) {
     say(format!("{which}: {} are left", cluster.workers().len()));
 }
 
-/// Asks, in setup, for what concerns workers that have yet to be launched.
+/// Asks, in setup, for what concerns workers that have yet to be launched. Forks another for each
+/// that is gone by accident.
 pub(super) fn hasty(call: &Call) -> Cluster {
     let mut reporter = Reporter::default();
     let what = call.words.last().cloned().unwrap_or_default();
@@ -55,6 +56,13 @@ pub(super) fn hasty(call: &Call) -> Cluster {
         .worker_timeout(NO_HEARTBEAT)
         .on_event(move |cluster, event| {
             reporter.tell(cluster, event);
+            if let Event::Exit {
+                exited_after_disconnect: false,
+                ..
+            } = event
+            {
+                cluster.fork();
+            }
             if !matches!(event, Event::Setup { .. }) {
                 return;
             }
@@ -75,6 +83,10 @@ pub(super) fn hasty(call: &Call) -> Cluster {
                 "stop" => {
                     cluster.fork();
                     cluster.stop();
+                }
+                "stop-first" => {
+                    cluster.stop();
+                    cluster.fork();
                 }
                 other => say(format!("unknown: {other}")),
             }

@@ -236,7 +236,8 @@ impl Cluster {
 
     /// Whether the cluster sees to it by itself that there are workers: it does unless this says
     /// false. Then none is forked but by [`ClusterHandle::fork`], none is replaced, and
-    /// [`Cluster::run`] returns when the last one is gone and no other was wished for.
+    /// [`Cluster::run`] returns when the last one is gone and no other was wished for; signals and
+    /// control clients that ask for a reload, a restart or another number are refused.
     #[must_use]
     pub fn managed(mut self, managed: bool) -> Self {
         self.managed = managed;

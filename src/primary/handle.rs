@@ -209,18 +209,21 @@ impl ClusterHandle {
         self.wish(Wish::DisconnectAll { done });
     }
 
-    /// So many workers from now on; what is wrong with the number goes to the log.
+    /// So many workers from now on, which the cluster then manages, even if the application did;
+    /// what is wrong with the number goes to the log.
     pub fn scale(&self, workers: usize) {
         self.wish(Wish::Scale { workers });
     }
 
     /// Replaces all workers, each when its successor listens. The outcome comes as
-    /// [`Event::Reload`](crate::Event::Reload).
+    /// [`Event::Reload`](crate::Event::Reload). Refused, with a line in the log, while another is
+    /// under way, and where the application manages its workers.
     pub fn reload(&self) {
         self.wish(Wish::Reload);
     }
 
-    /// Replaces all workers at once: the old ones finish while the new ones start.
+    /// Replaces all workers at once: the old ones finish while the new ones start. Refused, with a
+    /// line in the log, where the application manages its workers.
     pub fn restart(&self) {
         self.wish(Wish::Restart);
     }

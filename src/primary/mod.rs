@@ -301,8 +301,8 @@ impl Primary {
             match signal {
                 SIGTERM | SIGINT | SIGQUIT => self.stop(),
                 SIGHUP => self.reload(),
-                SIGTTIN => self.scale(wanted + 1),
-                SIGTTOU => self.scale(wanted.saturating_sub(1)),
+                SIGTTIN => self.scale_by_signal(wanted + 1),
+                SIGTTOU => self.scale_by_signal(wanted.saturating_sub(1)),
                 SIGUSR1 => log::info!("no logs to reopen"),
                 SIGUSR2 => self.upgrade(),
                 // SIGCHLD, one of which may stand for several: who died is found by asking.

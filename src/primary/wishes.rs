@@ -43,7 +43,9 @@ impl Primary {
                 Wish::Scale { workers } => self.scale(workers),
                 Wish::Reload => self.reload(),
                 Wish::Restart => {
-                    self.begin_restart();
+                    if let Err(why) = self.begin_restart() {
+                        log::warn!("not restarted: {why}");
+                    }
                 }
                 Wish::Schedule { policy } => self.set_policy(policy),
                 Wish::Stop => self.stop(),
@@ -143,7 +145,15 @@ impl Primary {
         self.wishes.farewells.push((ids, done));
     }
 
-    pub(super) fn scale(&mut self, workers: usize) {
+    /// Has there be so many workers, unless they are the application's to manage.
+    pub(super) fn scale_by_signal(&mut self, workers: usize) {
+        match self.supervisor.must_manage() {
+            Ok(()) => self.scale(workers),
+            Err(why) => log::warn!("not scaled: {why}"),
+        }
+    }
+
+    fn scale(&mut self, workers: usize) {
         let before = self.supervisor.wanted();
         match self.supervisor.scale(workers) {
             Ok(_) if before == workers => {}
@@ -156,15 +166,15 @@ impl Primary {
     pub(super) fn reload(&mut self) {
         match self.begin_reload() {
             Ok(_) => {}
-            Err(why) => log::warn!("{why}"),
+            Err(why) => log::warn!("not reloaded: {why}"),
         }
     }
 
-    /// Begins a reload, unless one is under way.
+    /// Begins a reload.
     ///
     /// # Errors
     ///
-    /// Then.
+    /// When one is under way, or the application manages its workers.
     pub(super) fn begin_reload(&mut self) -> Result<Change, String> {
         let change = self.supervisor.reload()?;
         log::info!("reloading: workers are replaced one by one");
@@ -175,14 +185,18 @@ impl Primary {
     }
 
     /// Replaces all workers at once.
-    pub(super) fn begin_restart(&mut self) -> Change {
+    ///
+    /// # Errors
+    ///
+    /// When the application manages its workers.
+    pub(super) fn begin_restart(&mut self) -> Result<Change, String> {
+        let change = self.supervisor.restart(self.reactor.now())?;
         log::info!("restarting: all workers are replaced at once");
-        let change = self.supervisor.restart(self.reactor.now());
         for member in self.members.iter_mut() {
             member.handle.set_leaving();
             member.leaving = true;
         }
-        change
+        Ok(change)
     }
 
     /// Says what has become of what was asked for.

@@ -3,6 +3,7 @@
 
 use crate::harness::Tests;
 use crate::run::{Mode, Run};
+use nix::sys::signal::Signal;
 
 fn position(all: &[String], line: &str) -> usize {
     let mut hits = all.iter().enumerate().filter(|(_, one)| *one == line);
@@ -68,6 +69,25 @@ fn one_that_is_not_launched_is_not_forgotten_by_a_stop(mode: Mode) {
     }
 }
 
+fn an_application_that_manages_its_workers_is_not_steered(mode: Mode) {
+    let mut run = Run::start("ends", mode, &["unmanaged"]);
+    run.address(1);
+    for (signal, refused) in [
+        (Signal::SIGHUP, "not reloaded"),
+        (Signal::SIGTTIN, "not scaled"),
+        (Signal::SIGTTOU, "not scaled"),
+    ] {
+        run.signal(signal);
+        run.log_line(&format!("{refused}: the application manages its workers"));
+    }
+    let all = run.stop();
+    assert_eq!(exits(&all), 1, "{all:#?}");
+    assert!(
+        !all.iter()
+            .any(|line| line.starts_with("2 ") || line.starts_with("reload"))
+    );
+}
+
 pub(crate) fn add(tests: &mut Tests) {
     tests.both_modes("farewells::managed", |mode| {
         the_callback_comes_once(mode, &[]);
@@ -88,5 +108,9 @@ pub(crate) fn add(tests: &mut Tests) {
     tests.both_modes(
         "farewells::not_launched_stop",
         one_that_is_not_launched_is_not_forgotten_by_a_stop,
+    );
+    tests.both_modes(
+        "farewells::unmanaged_not_steered",
+        an_application_that_manages_its_workers_is_not_steered,
     );
 }

@@ -301,15 +301,18 @@ impl Primary {
                 return self.answer(ticket, routes::health(alive));
             }
             Asked::Events { figures } => return self.subscribe(ticket, figures),
-            Asked::Scale(workers) => match self.supervisor.scale(workers) {
-                Ok(change) => {
-                    log::info!("{workers} workers, by the control socket");
-                    Ok(change)
-                }
-                Err(why) => return self.answer(ticket, refused(400, why)),
+            Asked::Scale(workers) => match self.supervisor.must_manage() {
+                Err(why) => Err(why),
+                Ok(()) => match self.supervisor.scale(workers) {
+                    Ok(change) => {
+                        log::info!("{workers} workers, by the control socket");
+                        Ok(change)
+                    }
+                    Err(why) => return self.answer(ticket, refused(400, why)),
+                },
             },
             Asked::Reload => self.begin_reload(),
-            Asked::Restart => Ok(self.begin_restart()),
+            Asked::Restart => self.begin_restart(),
             Asked::Schedule(policy) => {
                 self.set_policy(policy);
                 let what = format!("schedule {policy}");

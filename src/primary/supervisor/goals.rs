@@ -70,7 +70,7 @@ impl Supervisor {
         self.goal == Goal::Stop
     }
 
-    /// So many workers from now on.
+    /// So many workers from now on, and that many are kept, whoever managed them before.
     ///
     /// # Errors
     ///
@@ -100,8 +100,9 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// When another reload is under way.
+    /// When another reload is under way, or the application manages the workers.
     pub(in crate::primary) fn reload(&mut self) -> Result<Change, String> {
+        self.must_manage()?;
         if self.reload.is_some() {
             return Err("a reload is under way already".to_owned());
         }
@@ -121,7 +122,12 @@ impl Supervisor {
     }
 
     /// Replaces all workers at once: the old ones finish while the new ones start.
-    pub(in crate::primary) fn restart(&mut self, now: Instant) -> Change {
+    ///
+    /// # Errors
+    ///
+    /// When the application manages the workers.
+    pub(in crate::primary) fn restart(&mut self, now: Instant) -> Result<Change, String> {
+        self.must_manage()?;
         self.reload = None;
         self.generation += 1;
         self.oldest_wanted = self.generation;
@@ -130,7 +136,7 @@ impl Supervisor {
             place.not_before = None;
         }
         let generation = self.generation;
-        Change::Restart { generation }
+        Ok(Change::Restart { generation })
     }
 
     /// Has all workers leave. What comes after is for whoever manages them.
@@ -148,6 +154,18 @@ impl Supervisor {
     pub(in crate::primary) fn set_unmanaged(&mut self) {
         self.managed = false;
         self.wanted = 0;
+    }
+
+    /// For what only makes sense where it does that.
+    ///
+    /// # Errors
+    ///
+    /// When the application manages the workers.
+    pub(in crate::primary) fn must_manage(&self) -> Result<(), String> {
+        match self.managed {
+            true => Ok(()),
+            false => Err("the application manages its workers".to_owned()),
+        }
     }
 
     /// Whether it sees to it by itself that there are workers.

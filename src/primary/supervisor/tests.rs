@@ -364,7 +364,7 @@ fn a_place_whose_worker_leaves_is_filled_at_once() {
 #[test]
 fn a_restart_does_not_wait_for_the_new() {
     let mut stage = Stage::serving(2);
-    let change = stage.supervisor.restart(stage.now);
+    let change = stage.supervisor.restart(stage.now).unwrap();
     assert_eq!(stage.acts(), "fork 3 at 0, fork 4 at 1, tell 1, tell 2");
     for id in [1, 2] {
         stage.exits(id, Death::InOrder);
@@ -387,6 +387,10 @@ fn an_application_that_manages_its_workers_gets_what_it_asks_for() {
     }
     assert_eq!(stage.dies(2), Then::Nothing);
     assert_eq!(stage.acts(), "", "nobody is replaced");
+    assert!(stage.supervisor.reload().is_err());
+    assert!(stage.supervisor.restart(stage.now).is_err());
+    assert!(stage.supervisor.must_manage().is_err());
+    assert_eq!(stage.acts(), "", "refused");
     let id = next_id(&ids);
     stage.supervisor.fork(id, stage.now).unwrap();
     assert_eq!(stage.acts(), "fork 4 at 1", "the place that is free");
@@ -460,7 +464,7 @@ fn there_are_never_more_alive_than_slots() {
         stage.ready(id);
     }
     for _ in 0..2 {
-        stage.supervisor.restart(stage.now);
+        stage.supervisor.restart(stage.now).unwrap();
         stage.acts();
     }
     assert!(stage.supervisor.occupants.len() <= MAX_ALIVE);

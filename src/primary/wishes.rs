@@ -176,7 +176,14 @@ impl Primary {
     ///
     /// When one is under way, or the application manages its workers.
     pub(super) fn begin_reload(&mut self) -> Result<Change, String> {
+        // One that is over, which nobody has been told yet: by then it could not be told from this.
+        self.conclude_changes();
+        self.conclude_reload();
         let change = self.supervisor.reload()?;
+        if self.wishes.reload.take().is_some() {
+            // All were new, though not all of the old gone.
+            self.tell_reload(Outcome::Done);
+        }
         log::info!("reloading: workers are replaced one by one");
         self.wishes.reload = Some((change, self.supervisor.failed_starts()));
         let reload = Reload::Began;
@@ -241,7 +248,15 @@ impl Primary {
         let Some((change, failed_starts)) = self.wishes.reload else {
             return;
         };
-        let reload = match self.supervisor.outcome(change, failed_starts) {
+        let outcome = self.supervisor.outcome(change, failed_starts);
+        if outcome != Outcome::Pending {
+            self.wishes.reload = None;
+            self.tell_reload(outcome);
+        }
+    }
+
+    fn tell_reload(&mut self, outcome: Outcome) {
+        let reload = match outcome {
             Outcome::Pending => return,
             Outcome::Done => {
                 log::info!("reloaded: all workers are new");
@@ -253,7 +268,6 @@ impl Primary {
                 Reload::Failed { why }
             }
         };
-        self.wishes.reload = None;
         self.tell(&Event::Reload { reload });
     }
 }

@@ -169,6 +169,17 @@ fn orphaned() {
     assert_eq!(all.last().map(String::as_str), Some(last), "{all:#?}");
 }
 
+/// A reload that follows another at once takes nothing from it.
+fn each_reload_has_its_outcome(mode: Mode) {
+    let mut run = Run::start("reloads", mode, &[]);
+    run.line("reload: Done");
+    let all = run.stop();
+    let reloads = all.iter().filter(|line| line.starts_with("reload: "));
+    let words = reloads.filter_map(|line| line.split([' ', '{']).nth(1));
+    let words: Vec<_> = words.collect();
+    assert_eq!(words, ["Began", "Failed", "Began", "Done"], "{all:#?}");
+}
+
 pub(crate) fn add(tests: &mut Tests) {
     for case in &CASES {
         for mode in [Mode::Processes, Mode::Threads] {
@@ -183,4 +194,5 @@ pub(crate) fn add(tests: &mut Tests) {
         }
     }
     tests.add("ends::orphaned::processes", orphaned);
+    tests.both_modes("ends::reload_after_reload", each_reload_has_its_outcome);
 }

@@ -74,3 +74,26 @@ fn obey(cluster: &ClusterHandle, worker: &mcluster::WorkerHandle, words: &str) {
         other => say(format!("unknown: {other}")),
     }
 }
+
+/// A cluster that is told to reload as soon as it serves, and again the moment that the first worker
+/// of that is gone: one that never listens.
+pub(super) fn reloads(call: &Call) -> Cluster {
+    let mut reporter = Reporter::default();
+    call.cluster(App::new())
+        .workers(Workers::Count(1))
+        .listen("127.0.0.1:0")
+        .worker_timeout(NO_HEARTBEAT)
+        .on_worker(|worker| {
+            if worker.id().0 == 2 {
+                abandon_worker("not today");
+            }
+        })
+        .on_event(move |cluster, event| {
+            reporter.tell(cluster, event);
+            match event {
+                Event::Ready { .. } => cluster.reload(),
+                Event::Exit { worker, .. } if worker.0 == 2 => cluster.reload(),
+                _ => {}
+            }
+        })
+}

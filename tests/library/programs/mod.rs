@@ -51,6 +51,7 @@ pub(crate) fn main(words: &str) -> ExitCode {
         "ends" => ends::cluster(&call),
         "farewells" => farewells::cluster(&call),
         "hasty" => farewells::hasty(&call),
+        "reloads" => ends::reloads(&call),
         "echo" => messages::echo(&call),
         "late" => messages::late(&call),
         "last" => messages::last(&call),

@@ -1,6 +1,7 @@
 //! The supervisor as tables: facts and wishes in, actions out.
 
 mod stuck;
+mod walks;
 
 use super::*;
 

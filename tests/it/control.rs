@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// A cluster with a control socket, which lies in a directory of its own.
 struct Steered {
@@ -246,12 +247,41 @@ fn clients_that_never_read_cost_the_others_nothing() {
     cluster.server.stop();
 }
 
+/// Where the admin pages of `cluster` are.
+fn admin_of(cluster: &Steered) -> SocketAddr {
+    cluster.server.log.find(0, |line| {
+        line.split_once("admin pages on http://")?.1.parse().ok()
+    })
+}
+
+/// One that asks without end, and takes the answers, has the cluster's time but now and then.
+#[test]
+fn a_client_that_asks_without_end_costs_the_others_nothing() {
+    let cluster = Steered::start(Mode::Processes, &["--admin", "127.0.0.1:0"]);
+    let greedy = TcpStream::connect(admin_of(&cluster)).unwrap();
+    let (mut reads, mut writes) = (greedy.try_clone().unwrap(), greedy.try_clone().unwrap());
+    let writer = thread::spawn(move || {
+        let asked = b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+        while writes.write_all(&asked).is_ok() {}
+    });
+    let reader = thread::spawn(move || std::io::copy(&mut reads, &mut std::io::sink()));
+    for _ in 0..10 {
+        assert_eq!(cluster.steer(&["status"]).0, 0);
+        Client::greeted(cluster.address());
+    }
+    assert_eq!(cluster.steer(&["reload"]).0, 0);
+    // It still asks, and the cluster ends all the same.
+    cluster.server.stop();
+    drop(greedy);
+    writer.join().unwrap();
+    // Ended or reset: both are an end.
+    let _ = reader.join().unwrap();
+}
+
 #[test]
 fn the_pages_on_tcp_are_to_read_only() {
     let cluster = Steered::start(Mode::Processes, &["--admin", "127.0.0.1:0"]);
-    let address: SocketAddr = cluster.server.log.find(0, |line| {
-        line.split_once("admin pages on http://")?.1.parse().ok()
-    });
+    let address = admin_of(&cluster);
     let ask = |method: &str, target: &str| {
         let mut client = Client::connect(address).unwrap();
         client.request(method, target, "", "").unwrap()

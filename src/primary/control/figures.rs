@@ -6,20 +6,23 @@ use crate::primary::{Mode, Primary, WorkerState};
 use crate::status::{
     Latency, Lost, Pool, SCHEMA, State, Status, Stuck, Totals, Worker, distribution,
 };
-use crate::sys::proc;
+use crate::sys::proc::{self, Memory};
 use crate::worker::WorkerId;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A share of a CPU is known only over a while.
+/// A share of a CPU is known only over a while; and for its memory the kernel walks through all of
+/// a worker's pages, which is not to be had as often as somebody asks.
 const SHORTEST: Duration = Duration::from_millis(500);
 
-/// CPU time of a worker at a moment, and its share of a CPU up to then.
+/// What /proc said of a worker at a moment.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
-    time: Duration,
+    time: Option<Duration>,
+    /// Its share of a CPU up to then.
     percent: f64,
+    memory: Option<Memory>,
 }
 
 /// The last one of each worker.
@@ -27,22 +30,40 @@ struct Sample {
 pub(in crate::primary) struct Samples(BTreeMap<WorkerId, Sample>);
 
 impl Samples {
-    /// The share of a CPU that a worker has had lately, in percent; `since` is when it was forked.
-    fn percent(&mut self, id: WorkerId, since: Instant, now: Instant, time: Duration) -> f64 {
-        let last = self.0.get(&id).copied().unwrap_or(Sample {
-            at: since,
-            time: Duration::ZERO,
-            percent: 0.0,
-        });
-        let passed = now.saturating_duration_since(last.at);
-        if passed < SHORTEST {
-            return last.percent;
-        }
-        let used = time.saturating_sub(last.time);
-        let percent = 100.0 * used.as_secs_f64() / passed.as_secs_f64();
-        let at = now;
-        self.0.insert(id, Sample { at, time, percent });
-        percent
+    /// The share of a CPU that a worker has had lately, in percent, and its memory. `since` is when
+    /// it was forked; `read` says how much CPU time it took so far, and its memory.
+    fn of(
+        &mut self,
+        id: WorkerId,
+        since: Instant,
+        now: Instant,
+        read: impl FnOnce() -> (Option<Duration>, Option<Memory>),
+    ) -> (Option<f64>, Option<Memory>) {
+        let last = self.0.get(&id).copied();
+        let sample = match last {
+            Some(last) if now.saturating_duration_since(last.at) < SHORTEST => last,
+            _ => {
+                let (time, memory) = read();
+                let (from, before) = match last {
+                    Some(last) => (last.at, last.time.unwrap_or_default()),
+                    None => (since, Duration::ZERO),
+                };
+                let passed = now.saturating_duration_since(from);
+                let used = time.unwrap_or(before).saturating_sub(before);
+                let percent = match passed < SHORTEST {
+                    true => 0.0,
+                    false => 100.0 * used.as_secs_f64() / passed.as_secs_f64(),
+                };
+                Sample {
+                    at: now,
+                    time,
+                    percent,
+                    memory,
+                }
+            }
+        };
+        self.0.insert(id, sample);
+        (sample.time.map(|_| sample.percent), sample.memory)
     }
 }
 
@@ -92,15 +113,16 @@ impl Primary {
     fn worker(&self, member: &Member, samples: &mut Samples, now: Instant) -> Worker {
         let (counters, waiting) = member.slot.read();
         let pid = member.carrier.pid();
-        let (time, memory) = match self.rules.mode {
-            Mode::Processes => (proc::cpu_time(pid).ok(), proc::memory(pid).ok()),
-            // Memory is the process's, not a thread's.
-            Mode::Threads => {
-                let thread = member.slot.thread();
-                let time = thread.and_then(|thread| proc::thread_cpu_time(thread).ok());
-                (time, None)
-            }
-        };
+        let (cpu_percent, memory) =
+            samples.of(member.id, member.since, now, || match self.rules.mode {
+                Mode::Processes => (proc::cpu_time(pid).ok(), proc::memory(pid).ok()),
+                // Memory is the process's, not a thread's.
+                Mode::Threads => {
+                    let thread = member.slot.thread();
+                    let time = thread.and_then(|thread| proc::thread_cpu_time(thread).ok());
+                    (time, None)
+                }
+            });
         let lag = member.slot.busy_for_ms(now).unwrap_or(0);
         let still = member.stuck || (member.ready && member.stands_still(now));
         let doing = still.then(|| self.doing(member.id)).flatten();
@@ -124,10 +146,7 @@ impl Primary {
             accepted: counters.connections,
             requests: counters.requests,
             in_flight: counters.in_flight,
-            cpu_percent: time.map(|time| {
-                let percent = samples.percent(member.id, member.since, now, time);
-                (percent * 10.0).round() / 10.0
-            }),
+            cpu_percent: cpu_percent.map(|percent| (percent * 10.0).round() / 10.0),
             rss_bytes: memory.as_ref().map(|memory| memory.rss_bytes),
             pss_bytes: memory.and_then(|memory| memory.pss_bytes),
             loop_lag_ms: lag,
@@ -170,5 +189,47 @@ fn totals(counters: &Counters) -> Totals {
             .filter(|(_, count)| **count > 0)
             .map(|(bucket, count)| (upper_bound(bucket), *count))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_is_read_now_and_then_however_often_somebody_asks() {
+        let (mut samples, begin) = (Samples::default(), Instant::now());
+        let mut reads = 0;
+        let mut ask = |millis: u64| {
+            let (time, bytes) = (Duration::from_millis(millis / 4), millis);
+            samples.of(
+                WorkerId(1),
+                begin,
+                begin + Duration::from_millis(millis),
+                || {
+                    reads += 1;
+                    let memory = Memory {
+                        rss_bytes: bytes,
+                        pss_bytes: None,
+                    };
+                    (Some(time), Some(memory))
+                },
+            )
+        };
+        // Too young for a share of a CPU; its memory is known.
+        let (percent, memory) = ask(100);
+        assert_eq!(
+            (percent, memory.map(|one| one.rss_bytes)),
+            (Some(0.0), Some(100))
+        );
+        for millis in 101..600 {
+            assert_eq!(ask(millis), (percent, memory));
+        }
+        let (percent, memory) = ask(600);
+        assert_eq!(
+            (percent, memory.map(|one| one.rss_bytes)),
+            (Some(25.0), Some(600))
+        );
+        assert_eq!(reads, 2);
     }
 }

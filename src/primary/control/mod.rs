@@ -83,6 +83,8 @@ pub(super) struct Console {
     tick_at: Option<Instant>,
     /// When subscribers last heard anything.
     heard_at: Instant,
+    /// When the last turn began.
+    turned_at: Instant,
 }
 
 impl fmt::Debug for Console {
@@ -142,6 +144,7 @@ impl Console {
             told: 0,
             tick_at: None,
             heard_at: Instant::now(),
+            turned_at: Instant::now(),
         }))
     }
 
@@ -157,6 +160,9 @@ impl Console {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if !self.queue.is_empty() {
+            return Some(self.turned_at);
+        }
         [self.server.deadline(), self.tick_at]
             .into_iter()
             .flatten()
@@ -165,7 +171,8 @@ impl Console {
 
     /// Has the server do what it can, before anything else is asked.
     fn turn(&mut self, reactor: &Reactor, ready: &[Ready]) {
-        self.server.begin(reactor.now());
+        self.turned_at = reactor.now();
+        self.server.begin(self.turned_at);
         for ready in ready {
             self.server.ready(reactor.registry(), *ready);
         }
@@ -269,14 +276,12 @@ impl Primary {
             return;
         };
         console.turn(&self.reactor, ready);
-        while let Some((ticket, asked)) = self.next_asked() {
+        // An answer lets its connection go on, whose next question is for the next turn: a client
+        // that asks without end would have the loop for itself.
+        for (ticket, asked) in console.queue.take() {
             self.asked(ticket, asked);
         }
         self.tick();
-    }
-
-    fn next_asked(&mut self) -> Option<(u64, Asked)> {
-        self.console.as_mut()?.queue.next()
     }
 
     fn answer(&mut self, ticket: u64, response: Response) {
@@ -457,6 +462,11 @@ impl Primary {
                 .filter(|one| Console::owns(one.token))
                 .collect();
             console.turn(&self.reactor, &ours);
+            for (ticket, _) in console.queue.take() {
+                let late = "the cluster has stopped".to_owned();
+                let late = verdict(Verdict::Failed, late);
+                console.answer(self.reactor.registry(), ticket, late);
+            }
         }
     }
 }

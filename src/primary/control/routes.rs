@@ -6,8 +6,7 @@ use crate::status::{Outcome, Verdict};
 use crate::sys::process;
 use crate::worker::WorkerId;
 use serde::Serialize;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const DASHBOARD: &str = include_str!("dashboard.html");
 
@@ -35,12 +34,21 @@ pub(super) enum Asked {
 
 /// Questions on their way from a handler to the primary, which is the same thread a moment later.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Queue(Arc<Mutex<VecDeque<(u64, Asked)>>>);
+pub(super) struct Queue(Arc<Mutex<Vec<(u64, Asked)>>>);
 
 impl Queue {
-    pub(super) fn next(&self) -> Option<(u64, Asked)> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.pop_front()
+    fn waiting(&self) -> MutexGuard<'_, Vec<(u64, Asked)>> {
+        // Nothing that could panic happens under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that has been asked so far.
+    pub(super) fn take(&self) -> Vec<(u64, Asked)> {
+        std::mem::take(&mut *self.waiting())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting().is_empty()
     }
 
     /// A handler for what has only to be looked at.
@@ -70,8 +78,7 @@ impl Queue {
     fn put(&self, asked: Asked) -> Reply {
         let queue = self.clone();
         Reply::Elsewhere(Elsewhere::new(move |ticket| {
-            let mut queue = queue.0.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.push_back((ticket, asked));
+            queue.waiting().push((ticket, asked));
         }))
     }
 }

@@ -50,6 +50,9 @@ use std::time::{Duration, Instant};
 /// What one read takes at most; the loop has one such buffer for all connections.
 const INPUT_BYTES: usize = 64 * 1024;
 
+/// What tells the connections of a loop's second server from those of its first.
+pub(crate) const BESIDE: u64 = 1 << 63;
+
 /// How often it is worth a line in the log that there is no room.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -107,6 +110,8 @@ pub(crate) struct Server {
     turn: Turn,
     connections: Slab<Connection>,
     generation: u32,
+    /// What all generations have set: see [`Server::beside`].
+    mark: u32,
     timers: Timers,
     /// Connections that have more to do than one turn allows.
     again: Vec<Key>,
@@ -154,11 +159,19 @@ impl Server {
             },
             connections: Slab::new(),
             generation: 0,
+            mark: 0,
             again: Vec::new(),
             gate: Gate::default(),
             given_back: Vec::new(),
             silent_until: None,
         }
+    }
+
+    /// The second server of a loop, beside one of its own: tokens and tickets of its connections
+    /// have [`BESIDE`] set.
+    pub(crate) fn beside(mut self) -> Self {
+        self.mark = (BESIDE >> 32) as u32;
+        self
     }
 
     /// Has each thread of the pool do `on_start` first.
@@ -283,11 +296,12 @@ impl Server {
         self.turn.counters.connections += 1;
         self.turn.counters.open += 1;
         // Zero is never used: tokens with it belong to the loop.
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        self.generation = (self.generation + 1) & (u32::MAX >> 1);
+        self.generation = self.generation.max(1);
         let entry = self.connections.vacant_entry();
         let key = Key {
             index: entry.key() as u32,
-            generation: self.generation,
+            generation: self.generation | self.mark,
         };
         entry.insert(Connection::new(key, socket, handed, copied));
         // The request is often there already: answered before the socket ever meets epoll.

@@ -278,6 +278,38 @@ fn a_client_that_asks_without_end_costs_the_others_nothing() {
     let _ = reader.join().unwrap();
 }
 
+/// Streams to look at have no end: as many as there may be keep nobody from steering.
+#[test]
+fn those_who_look_on_keep_nobody_from_steering() {
+    let cluster = Steered::start(Mode::Processes, &["--admin", "127.0.0.1:0"]);
+    let address = admin_of(&cluster);
+    let subscribe = |_| {
+        let mut client = TcpStream::connect(address).unwrap();
+        client
+            .write_all(b"GET /events HTTP/1.0\r\nHost: x\r\n\r\n")
+            .unwrap();
+        client
+    };
+    let first = subscribe(0);
+    let mut lines = BufReader::new(&first).lines().map(Result::unwrap);
+    assert_eq!(
+        lines.find(|line| line.starts_with("retry")).unwrap(),
+        "retry: 1000"
+    );
+    let onlookers: Vec<TcpStream> = (0..300).map(subscribe).collect();
+    cluster.server.log.wait(0, "no room for more connections");
+    assert_eq!(cluster.steer(&["scale", "3"]).0, 0);
+    // Those who have come in are told as well.
+    assert_eq!(
+        lines.find(|line| line.starts_with("event")).unwrap(),
+        "event: fork"
+    );
+    drop(onlookers);
+    let mut client = Client::connect(address).unwrap();
+    assert_eq!(client.get("/healthz").unwrap().status, 200);
+    cluster.server.stop();
+}
+
 #[test]
 fn the_pages_on_tcp_are_to_read_only() {
     let cluster = Steered::start(Mode::Processes, &["--admin", "127.0.0.1:0"]);

@@ -16,7 +16,7 @@ use super::{Error, Event, Primary, Result};
 use crate::app::Response;
 use crate::net::{Listen, MAX_BACKLOG, Reactor, Ready};
 use crate::runtime;
-use crate::server::{Limits, Server};
+use crate::server::{BESIDE, Limits, Server};
 use crate::status::Verdict;
 use crate::sys::directory;
 use crate::sys::listener::Listener;
@@ -31,6 +31,10 @@ use stream::Subscriber;
 /// The tokens of the control socket and of the pages on TCP.
 const CONTROL: usize = 1;
 const ADMIN: usize = 2;
+
+/// Connections of the control socket, and of the pages on TCP.
+const MOST: usize = 256;
+const MOST_ONLOOKERS: usize = 64;
 
 /// How long the last answers may take to get out.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -68,6 +72,9 @@ enum Awaited {
 /// The control server and those who wait for something at it.
 pub(super) struct Console {
     server: Server,
+    /// That of the pages on TCP, with a limit of its own: those who look on take nothing from those
+    /// who steer.
+    onlookers: Server,
     queue: Queue,
     name: String,
     /// The control socket's, to be removed at the end.
@@ -109,13 +116,16 @@ impl Console {
             return Ok(None);
         }
         let queue = Queue::default();
-        let limits = Limits {
-            connections: 256,
-            body: 64 * 1024,
-            ..Limits::default()
-        };
         let app = Arc::new(routes::app(&queue));
-        let mut server = Server::new(app, limits, 0, None, None);
+        let server = |connections| {
+            let limits = Limits {
+                connections,
+                body: 64 * 1024,
+                ..Limits::default()
+            };
+            Server::new(Arc::clone(&app), limits, 0, None, None)
+        };
+        let (mut server, mut onlookers) = (server(MOST), server(MOST_ONLOOKERS).beside());
         let mut kept = None;
         if let Some(listener) = control {
             log::info!("control socket {}", listener.address());
@@ -128,12 +138,13 @@ impl Console {
         if let Some(listener) = &admin {
             log::info!("admin pages on http://{}", listener.address());
             let copy = listener.try_clone().map_err(Error::io("admin pages"))?;
-            server
+            onlookers
                 .listen(registry, copy, ADMIN)
                 .map_err(Error::io("admin pages"))?;
         }
         Ok(Some(Self {
             server,
+            onlookers,
             queue,
             name: name.to_owned(),
             listener: kept,
@@ -163,25 +174,39 @@ impl Console {
         if !self.queue.is_empty() {
             return Some(self.turned_at);
         }
-        [self.server.deadline(), self.tick_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let servers = [self.server.deadline(), self.onlookers.deadline()];
+        servers.into_iter().chain([self.tick_at]).flatten().min()
     }
 
     /// Has the server do what it can, before anything else is asked.
     fn turn(&mut self, reactor: &Reactor, ready: &[Ready]) {
         self.turned_at = reactor.now();
         self.server.begin(self.turned_at);
+        self.onlookers.begin(self.turned_at);
         for ready in ready {
-            self.server.ready(reactor.registry(), *ready);
+            let server = match ready.token {
+                CONTROL => &mut self.server,
+                ADMIN => &mut self.onlookers,
+                token => self.server_of(token as u64),
+            };
+            server.ready(reactor.registry(), *ready);
         }
-        self.server.proceed(reactor.registry());
-        self.server.end();
+        for server in [&mut self.server, &mut self.onlookers] {
+            server.proceed(reactor.registry());
+            server.end();
+        }
+    }
+
+    /// The server that has the connection with this token or ticket.
+    fn server_of(&mut self, ticket: u64) -> &mut Server {
+        match ticket & BESIDE {
+            0 => &mut self.server,
+            _ => &mut self.onlookers,
+        }
     }
 
     fn answer(&mut self, registry: &mio::Registry, ticket: u64, response: Response) {
-        self.server.answer(registry, ticket, response);
+        self.server_of(ticket).answer(registry, ticket, response);
     }
 }
 
@@ -450,8 +475,10 @@ impl Primary {
             log::warn!("{} cannot be removed: {error}", listener.address());
         }
         console.server.drain(registry, false);
+        console.onlookers.drain(registry, false);
         let end = Instant::now() + LAST_WORDS;
-        while !console.server.is_empty() && self.reactor.now() < end {
+        let open = |console: &Console| !(console.server.is_empty() && console.onlookers.is_empty());
+        while open(&console) && self.reactor.now() < end {
             let deadline = console.deadline().map_or(end, |at| at.min(end));
             if self.reactor.wait(Some(deadline)).is_err() {
                 break;

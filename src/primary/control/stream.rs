@@ -39,22 +39,25 @@ impl Console {
     /// Puts `text` into the streams that `wanted` holds of; those that do not keep up end.
     fn put(&mut self, registry: &mio::Registry, text: &str, wanted: fn(&Subscriber) -> bool) {
         self.heard_at = Instant::now();
-        let server = &mut self.server;
-        self.subscribers.retain(|subscriber| {
+        let mut subscribers = std::mem::take(&mut self.subscribers);
+        subscribers.retain(|subscriber| {
             if !wanted(subscriber) {
                 return true;
             }
             let goes_on = subscriber.feed.put(text.as_bytes());
+            let server = self.server_of(subscriber.ticket);
             server.fed(registry, subscriber.ticket);
             goes_on
         });
+        self.subscribers = subscribers;
     }
 
     /// Ends all streams.
     pub(super) fn end_streams(&mut self, registry: &mio::Registry) {
         for subscriber in std::mem::take(&mut self.subscribers) {
             subscriber.feed.close();
-            self.server.fed(registry, subscriber.ticket);
+            let server = self.server_of(subscriber.ticket);
+            server.fed(registry, subscriber.ticket);
         }
     }
 }

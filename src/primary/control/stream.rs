@@ -1,6 +1,6 @@
 //! What happens, told to whoever subscribes: server-sent events.
 
-use super::Console;
+use super::{Console, MOST, MOST_ONLOOKERS};
 use crate::app::{Body, Feed, Response};
 use crate::primary::{Event, Primary, Reload};
 use crate::status;
@@ -11,6 +11,9 @@ const FIGURES: Duration = Duration::from_secs(1);
 
 /// How long a stream may be silent: then it says so, that nobody on the way takes it for dead.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// With more streams than twice what there can be connections, most of their clients have gone.
+const MOST_SUBSCRIBERS: usize = 2 * (MOST + MOST_ONLOOKERS);
 
 /// One open stream.
 #[derive(Debug)]
@@ -32,13 +35,13 @@ impl Console {
             return;
         }
         if let Some(text) = as_text(event.name(), Some(self.told), &event) {
+            self.heard_at = Instant::now();
             self.put(registry, &text, |_| true);
         }
     }
 
     /// Puts `text` into the streams that `wanted` holds of; those that do not keep up end.
     fn put(&mut self, registry: &mio::Registry, text: &str, wanted: fn(&Subscriber) -> bool) {
-        self.heard_at = Instant::now();
         let mut subscribers = std::mem::take(&mut self.subscribers);
         subscribers.retain(|subscriber| {
             if !wanted(subscriber) {
@@ -50,6 +53,26 @@ impl Console {
             goes_on
         });
         self.subscribers = subscribers;
+    }
+
+    /// Gives a sign of life where no event has been told for long, lets go of those who have gone,
+    /// and says when to come again.
+    fn keep_alive(&mut self, registry: &mio::Registry, now: Instant) {
+        if now.saturating_duration_since(self.heard_at) >= SILENCE {
+            self.heard_at = now;
+            self.put(registry, ":\n\n", |_| true);
+        }
+        self.forget_the_gone();
+        let next = |one: &Subscriber| match one.figures {
+            true => now + FIGURES,
+            false => self.heard_at + SILENCE,
+        };
+        self.tick_at = self.subscribers.iter().map(next).min();
+    }
+
+    /// A stream whose client has gone has nobody at its other end.
+    fn forget_the_gone(&mut self) {
+        self.subscribers.retain(|one| one.feed.put(b""));
     }
 
     /// Ends all streams.
@@ -78,6 +101,9 @@ impl Primary {
         self.answer(ticket, response);
         let now = self.reactor.now();
         if let Some(console) = &mut self.console {
+            if console.subscribers.len() >= MOST_SUBSCRIBERS {
+                console.forget_the_gone();
+            }
             console.subscribers.push(Subscriber {
                 ticket,
                 feed,
@@ -107,17 +133,9 @@ impl Primary {
                 console.put(self.reactor.registry(), &text, |one| one.figures);
             }
         }
-        let Some(console) = &mut self.console else {
-            return;
-        };
-        if now.saturating_duration_since(console.heard_at) >= SILENCE {
-            console.put(self.reactor.registry(), ":\n\n", |_| true);
+        if let Some(console) = &mut self.console {
+            console.keep_alive(self.reactor.registry(), now);
         }
-        console.tick_at = match console.subscribers.iter().any(|one| one.figures) {
-            true => Some(now + FIGURES),
-            false if console.subscribers.is_empty() => None,
-            false => Some(now + SILENCE),
-        };
     }
 }
 
@@ -172,4 +190,74 @@ fn translated(event: &Event) -> Option<status::Event> {
             status::Event::Reload { outcome, why }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Listen, Reactor};
+    use crate::worker::WorkerId;
+
+    fn console(reactor: &Reactor) -> Console {
+        let listener = "127.0.0.1:0".parse::<Listen>().unwrap().bind().unwrap();
+        let made = Console::on("test", None, Some(listener), reactor.registry());
+        made.unwrap().unwrap()
+    }
+
+    /// A stream, and its client's end of it.
+    fn subscribe(console: &mut Console, figures: bool) -> Feed {
+        let feed = Feed::default();
+        console.subscribers.push(Subscriber {
+            ticket: 0,
+            feed: feed.clone(),
+            figures,
+        });
+        feed
+    }
+
+    #[test]
+    fn figures_for_some_are_no_sign_of_life_for_others() {
+        let reactor = Reactor::new().unwrap();
+        let registry = reactor.registry();
+        let mut console = console(&reactor);
+        let begin = console.heard_at;
+        let (events, figures) = (
+            subscribe(&mut console, false),
+            subscribe(&mut console, true),
+        );
+        for second in 1..15 {
+            console.put(registry, "figures", |one| one.figures);
+            console.keep_alive(registry, begin + Duration::from_secs(second));
+            assert_eq!(figures.take().as_deref(), Some(&b"figures"[..]));
+            assert_eq!(events.take(), None, "after {second} s");
+        }
+        console.keep_alive(registry, begin + SILENCE);
+        assert_eq!(events.take().as_deref(), Some(&b":\n\n"[..]));
+        assert_eq!(console.tick_at, Some(begin + SILENCE + FIGURES));
+        // What happens is one: the next is due so long after it.
+        let event = Event::Disconnect {
+            worker: WorkerId(1),
+        };
+        console.publish(registry, &event);
+        assert!(events.take().is_some());
+        drop(figures);
+        console.keep_alive(registry, console.heard_at);
+        assert_eq!(console.tick_at, Some(console.heard_at + SILENCE));
+    }
+
+    #[test]
+    fn streams_whose_clients_have_gone_are_let_go() {
+        let reactor = Reactor::new().unwrap();
+        let mut console = console(&reactor);
+        let stays = subscribe(&mut console, false);
+        for _ in 0..100 {
+            drop(subscribe(&mut console, false));
+        }
+        let now = console.heard_at + Duration::from_secs(1);
+        console.keep_alive(reactor.registry(), now);
+        assert_eq!(console.subscribers.len(), 1);
+        drop(stays);
+        console.keep_alive(reactor.registry(), now);
+        assert_eq!((console.subscribers.len(), console.tick_at), (0, None));
+    }
 }

@@ -106,9 +106,12 @@ impl Primary {
         let mut serving = BTreeSet::new();
         if self.policy == SchedulingPolicy::ReusePort {
             let members = self.members.iter().filter(|member| member.serves(now));
-            serving.extend(members.map(|member| member.place));
+            serving.extend(members.flat_map(|member| {
+                let listens = member.listens.iter();
+                listens.map(|number| (*number, member.place))
+            }));
         }
-        let serves = |place: usize| serving.contains(&place);
+        let serves = |number: u32, place: usize| serving.contains(&(number, place));
         self.ports
             .mind(self.reactor.registry(), self.policy, serves);
         self.watch_sockets();

@@ -338,23 +338,23 @@ impl Ports {
     }
 
     /// Has the primary accept where nobody else does. `serves` is whether the worker at a place
-    /// accepts from its own socket.
+    /// accepts from its own socket of the listener with a number.
     pub(super) fn mind(
         &mut self,
         registry: &mio::Registry,
         policy: SchedulingPolicy,
-        serves: impl Fn(usize) -> bool,
+        serves: impl Fn(u32, usize) -> bool,
     ) {
         for port in self.ports.values() {
             let first = match policy {
                 SchedulingPolicy::RoundRobin | SchedulingPolicy::LeastConnections => true,
                 SchedulingPolicy::Shared => false,
                 SchedulingPolicy::ReusePort if port.alone => false,
-                SchedulingPolicy::ReusePort => !serves(0),
+                SchedulingPolicy::ReusePort => !serves(port.number, 0),
             };
             self.gate.set_open(registry, port.first, first);
             for (place, token) in &port.beside {
-                let others = policy == SchedulingPolicy::ReusePort && serves(*place);
+                let others = policy == SchedulingPolicy::ReusePort && serves(port.number, *place);
                 self.gate.set_open(registry, *token, !others);
             }
         }

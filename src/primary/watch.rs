@@ -194,9 +194,12 @@ impl Primary {
 
     /// The turns of the worker that accepts from a socket.
     fn turns_of(&self, token: usize) -> Option<u64> {
+        let number = self.ports.number_of(token)?;
         let (place, _) = self.ports.own_sockets().find(|(_, one)| *one == token)?;
         let mut here = self.members.iter().rev();
-        let member = here.find(|one| one.place == place && one.ready && !one.leaving)?;
+        let member = here.find(|one| {
+            one.place == place && one.ready && !one.leaving && one.listens.contains(&number)
+        })?;
         Some(member.slot.turns())
     }
 

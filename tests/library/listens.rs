@@ -5,7 +5,10 @@ use crate::http::{Connection, get};
 use crate::run::{Mode, Run, address_of};
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// A program of `count` workers, and where each can be told what to do.
 fn start(mode: Mode, words: &[&str], count: u32) -> (Run, Vec<SocketAddr>) {
@@ -74,6 +77,29 @@ fn beside_the_settings(mode: Mode) {
     assert_eq!(who(|| Connection::open(address), 4), one, "2 did not ask");
     let configured = address_of(configured);
     assert_eq!(who(|| Connection::open(configured), 8), both());
+    run.stop();
+}
+
+/// An address that only the second worker asked for is its alone where each worker has a socket of
+/// its own, too: what comes to the first one's place does not wait there for good.
+fn one_of_two_with_sockets_of_their_own(mode: Mode) {
+    let (mut run, homes) = start(mode, &["reuseport"], 2);
+    let address = address_of(&ask(&run, 2, homes[1], "listen", "127.0.0.1:0"));
+    let two: BTreeSet<_> = ["worker 2\n".to_owned()].into();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // The first has much to do: nobody takes it for one that stands still.
+        scope.spawn(|| {
+            let mut busy = Connection::open(homes[0]);
+            while !over.load(Ordering::Relaxed) {
+                busy.get("/current");
+            }
+        });
+        let tries = || who(|| Connection::open(address), 32);
+        let outcome = catch_unwind(AssertUnwindSafe(tries));
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(outcome.expect("answers"), two);
+    });
     run.stop();
 }
 
@@ -217,6 +243,10 @@ fn variables(mode: Mode) {
 pub(crate) fn add(tests: &mut Tests) {
     tests.both_modes("listens::ports_are_shared", ports_are_shared);
     tests.both_modes("listens::beside_the_settings", beside_the_settings);
+    tests.both_modes(
+        "listens::sockets_of_their_own",
+        one_of_two_with_sockets_of_their_own,
+    );
     tests.both_modes("listens::a_path_is_shared", a_path_is_shared_and_goes);
     tests.both_modes("listens::a_path_of_one_alone", a_path_of_one_alone_goes);
     tests.both_modes("listens::an_address_in_use", an_address_in_use);

@@ -2,7 +2,9 @@
 //! that tell it what to do.
 
 use super::{Call, NO_HEARTBEAT, Reporter, say};
-use mcluster::{App, Cluster, ClusterHandle, Event, Request, Worker, Workers, pooled};
+use mcluster::{
+    App, Cluster, ClusterHandle, Event, Request, SchedulingPolicy, Worker, Workers, pooled,
+};
 use std::io;
 use std::time::Duration;
 
@@ -74,6 +76,10 @@ pub(super) fn cluster(call: &Call) -> Cluster {
     let cluster = match call.has("configured") {
         true => cluster.listen("127.0.0.1:0"),
         false => cluster.listen_by_workers(),
+    };
+    let cluster = match call.has("reuseport") {
+        true => cluster.schedule(SchedulingPolicy::ReusePort),
+        false => cluster,
     };
     let cluster = match nowhere {
         // Whoever does not listen in that time would be killed.

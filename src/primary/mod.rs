@@ -229,7 +229,7 @@ impl Primary {
             self.stop_when_dealt();
             self.conclude();
             let actions = self.supervisor.reconcile(self.reactor.now());
-            if actions.is_empty() && !self.handle.has_wishes() {
+            if actions.is_empty() && !self.has_wishes() {
                 return Ok(None);
             }
             if let Some(ended) = self.act(&actions)? {
@@ -254,6 +254,7 @@ impl Primary {
             self.supervisor.deadline(),
             self.ports.gate.deadline(),
             self.stop_at,
+            self.wishes.held_until,
             self.offer_at,
             self.inspect_at,
             self.flush_at,

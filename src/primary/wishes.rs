@@ -7,6 +7,7 @@ use super::{Event, Primary};
 use crate::sys::process;
 use crate::worker::WorkerId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 /// Wishes whose outcome somebody waits for.
 #[derive(Default)]
@@ -17,7 +18,13 @@ pub(super) struct State {
     reload: Option<(Change, u64)>,
     /// Who waits for the end of which workers.
     farewells: Vec<(BTreeSet<WorkerId>, Callback)>,
+    /// Nothing is granted before: a fork was refused, and who asks for another at once would keep
+    /// the primary from everything else.
+    pub(super) held_until: Option<Instant>,
 }
+
+/// How long wishes wait after a fork that was refused.
+const HOLD: Duration = Duration::from_millis(100);
 
 impl Primary {
     /// Tells the application what the cluster runs by, before anything else happens.
@@ -29,7 +36,11 @@ impl Primary {
 
     /// Does what was asked for.
     pub(super) fn grant_wishes(&mut self) {
-        while let Some(wish) = self.handle.next_wish() {
+        let now = self.reactor.now();
+        self.wishes.held_until.take_if(|at| *at <= now);
+        while self.may_grant()
+            && let Some(wish) = self.handle.next_wish()
+        {
             match wish {
                 Wish::Fork { id, env } => self.wish_fork(id, env),
                 Wish::Send { id } => self.send_messages(id),
@@ -53,6 +64,16 @@ impl Primary {
         }
     }
 
+    /// Whether there is no reason to wait with what was asked for.
+    fn may_grant(&self) -> bool {
+        self.wishes.held_until.is_none()
+    }
+
+    /// Whether something was asked for that can be done now.
+    pub(super) fn has_wishes(&self) -> bool {
+        self.may_grant() && self.handle.has_wishes()
+    }
+
     fn wish_fork(&mut self, id: WorkerId, env: Vec<(String, String)>) {
         let senseless = env
             .iter()
@@ -68,6 +89,7 @@ impl Primary {
         }
         if let Err(why) = forked {
             self.wishes.env.remove(&id);
+            self.wishes.held_until = Some(self.reactor.now() + HOLD);
             log::error!("worker {id} cannot be launched: {why}");
             self.gone(id, 0, &super::vessel::Exit::Failed(why));
         }

@@ -26,13 +26,16 @@ impl Primary {
         if self.note_arrival(token) {
             return;
         }
-        let room = self.members.room(self.rules.settings.limits.connections);
-        let room = room.saturating_sub(self.waiting.len());
+        let now = self.reactor.now();
+        let limit = self.rules.settings.limits.connections;
+        let room = self.members.room(limit, listener);
+        let room = room.saturating_sub(self.rivals(listener));
         if room == 0 {
-            self.pause();
+            // Nobody has room: connections wait in the kernel's queue of this listener.
+            let registry = self.reactor.registry();
+            self.ports.gate.hold(registry, token, now + OFFER_AGAIN);
             return;
         }
-        let now = self.reactor.now();
         for _ in 0..room.min(ACCEPTS_PER_TURN) {
             let accepted = self.ports.gate.accept(self.reactor.registry(), token, now);
             match accepted {
@@ -49,10 +52,16 @@ impl Primary {
         }
     }
 
-    /// Nobody has room: connections wait in the kernel's queues.
-    fn pause(&mut self) {
-        let until = self.reactor.now() + OFFER_AGAIN;
-        self.ports.gate.pause(self.reactor.registry(), Some(until));
+    /// How many that wait are offered before the next connection of `listener`. Those of another
+    /// listener whose workers have no room take nobody else's.
+    fn rivals(&self, listener: u32) -> usize {
+        if self.waiting.is_empty() || self.ports.iter().nth(1).is_none() {
+            return self.waiting.len();
+        }
+        let limit = self.rules.settings.limits.connections;
+        let others = self.members.listeners_with_room(limit);
+        let rival = |one: &&Arrival| one.listener == listener || others.contains(&one.listener);
+        self.waiting.iter().filter(rival).count()
     }
 
     /// Deals what waits, in hands: one message a worker.

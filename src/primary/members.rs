@@ -308,13 +308,24 @@ impl Members {
         ended.collect()
     }
 
-    /// How many connections all of them may be handed together.
-    pub(super) fn room(&mut self, limit: usize) -> usize {
+    /// How many connections of `listener` those that listen there may be handed together.
+    pub(super) fn room(&mut self, limit: usize, listener: u32) -> usize {
         let settled = self.0.values_mut().map(|member| {
+            if !member.listens.contains(&listener) {
+                return 0;
+            }
             member.hand.settle(&member.slot);
             member.room(limit)
         });
         settled.sum()
+    }
+
+    /// The listeners whose connections somebody may be handed.
+    pub(super) fn listeners_with_room(&self, limit: usize) -> BTreeSet<u32> {
+        let with_room = self.0.values().filter(|member| member.room(limit) > 0);
+        with_room
+            .flat_map(|member| member.listens.iter().copied())
+            .collect()
     }
 
     /// Sends what some of them had no room for before; whether anything still waits.

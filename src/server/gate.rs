@@ -35,6 +35,17 @@ struct Entry {
     /// Others accept from it; this loop wants to know when there is something.
     watched: bool,
     registered: Registered,
+    held: Held,
+}
+
+/// Whether one listener alone is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    No,
+    /// Until then, or until all go on.
+    Until(Instant),
+    /// It does not listen at present: waiting for it would wake the loop without end.
+    Deaf,
 }
 
 /// How the loop is told of connections.
@@ -51,7 +62,7 @@ impl Entry {
     /// Has the loop told of connections as it should be; in a `paused` gate, of none.
     fn register(&mut self, registry: &mio::Registry, paused: bool) -> io::Result<()> {
         let wanted = match (self.open, self.watched) {
-            _ if paused => Registered::No,
+            _ if paused || self.held != Held::No => Registered::No,
             (true, _) => Registered::Always,
             (false, true) => Registered::Once,
             (false, false) => Registered::No,
@@ -78,6 +89,13 @@ impl AsFd for Entry {
     }
 }
 
+/// There is nothing else to do about it.
+fn resumed(outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        log::error!("a listener cannot be waited for: {error}");
+    }
+}
+
 /// All listeners of one loop.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -86,6 +104,8 @@ pub(crate) struct Gate {
     paused: bool,
     /// When to try again, if no connection ends before.
     until: Option<Instant>,
+    /// When to try again at the first of the listeners that are paused alone.
+    held_until: Option<Instant>,
 }
 
 impl Gate {
@@ -117,6 +137,7 @@ impl Gate {
             open,
             watched: false,
             registered: Registered::No,
+            held: Held::No,
         };
         entry.register(registry, self.paused)?;
         self.entries.insert(token, entry);
@@ -129,9 +150,8 @@ impl Gate {
         let entry = self.entries.get_mut(&token);
         if let Some(entry) = entry
             && mem::replace(&mut entry.open, open) != open
-            && let Err(error) = entry.register(registry, paused)
         {
-            log::error!("a listener cannot be waited for: {error}");
+            resumed(entry.register(registry, paused));
         }
     }
 
@@ -191,7 +211,7 @@ impl Gate {
         let Some(entry) = self.entries.get(&token) else {
             return Accepted::Nothing;
         };
-        if self.paused || !entry.open {
+        if self.paused || !entry.open || entry.held != Held::No {
             return Accepted::Nothing;
         }
         match entry.listener.accept() {
@@ -225,6 +245,7 @@ impl Gate {
         }
         self.entries.clear();
         self.until = None;
+        self.held_until = None;
     }
 
     /// Whether accepting is paused.
@@ -234,7 +255,7 @@ impl Gate {
 
     /// When [`Gate::resume_at`] wants to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.until
+        [self.until, self.held_until].into_iter().flatten().min()
     }
 
     /// Accepts again if the pause is over.
@@ -242,16 +263,55 @@ impl Gate {
         if self.until.is_some_and(|until| until <= now) {
             self.resume(registry);
         }
+        if self.held_until.is_some_and(|until| until <= now) {
+            self.held_until = None;
+            for entry in self.entries.values_mut() {
+                match entry.held {
+                    Held::Until(at) if at <= now => {
+                        entry.held = Held::No;
+                        resumed(entry.register(registry, self.paused));
+                    }
+                    Held::Until(at) => {
+                        self.held_until = Some(self.held_until.map_or(at, |one| one.min(at)));
+                    }
+                    Held::No | Held::Deaf => {}
+                }
+            }
+        }
     }
 
     /// Accepts again.
     pub(crate) fn resume(&mut self, registry: &mio::Registry) {
         self.until = None;
+        self.held_until = None;
         self.paused = false;
         for entry in self.entries.values_mut() {
-            if let Err(error) = entry.register(registry, false) {
-                log::error!("a listener cannot be waited for: {error}");
+            if let Held::Until(_) = entry.held {
+                entry.held = Held::No;
             }
+            resumed(entry.register(registry, false));
+        }
+    }
+
+    /// Accepts nothing from the listener with `token` alone until `until`, or until
+    /// [`Gate::resume`] if that comes first.
+    pub(crate) fn hold(&mut self, registry: &mio::Registry, token: usize, until: Instant) {
+        let Some(entry) = self.entries.get_mut(&token) else {
+            return;
+        };
+        if entry.held == Held::Deaf {
+            return;
+        }
+        entry.held = Held::Until(until);
+        self.held_until = Some(self.held_until.map_or(until, |one| one.min(until)));
+        resumed(entry.register(registry, self.paused));
+    }
+
+    /// The listener with `token` does not listen at present, or does so again.
+    pub(crate) fn set_deaf(&mut self, registry: &mio::Registry, token: usize, deaf: bool) {
+        if let Some(entry) = self.entries.get_mut(&token) {
+            entry.held = if deaf { Held::Deaf } else { Held::No };
+            resumed(entry.register(registry, self.paused));
         }
     }
 
@@ -259,10 +319,59 @@ impl Gate {
     pub(crate) fn pause(&mut self, registry: &mio::Registry, until: Option<Instant>) {
         self.paused = true;
         self.until = until;
+        // All go on together.
+        self.held_until = None;
         for entry in self.entries.values_mut() {
             if let Err(error) = entry.register(registry, true) {
                 log::error!("a listener cannot be paused: {error}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Listen, Reactor};
+    use std::net::TcpStream;
+
+    fn accepts(gate: &mut Gate, reactor: &Reactor, token: usize) -> bool {
+        let accepted = gate.accept(reactor.registry(), token, reactor.now());
+        matches!(accepted, Accepted::Connection(..))
+    }
+
+    #[test]
+    fn one_listener_is_held_and_the_others_go_on() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut gate = Gate::default();
+        let mut clients = Vec::new();
+        for token in [20, 21] {
+            let listener = "127.0.0.1:0".parse::<Listen>().unwrap().bind().unwrap();
+            let address = listener.address().to_string();
+            gate.add(reactor.registry(), listener, token, true).unwrap();
+            for _ in 0..2 {
+                clients.push(TcpStream::connect(&address).unwrap());
+            }
+        }
+        let now = reactor.now();
+        let until = now + Duration::from_secs(3600);
+        gate.hold(reactor.registry(), 20, until);
+        assert_eq!(gate.deadline(), Some(until));
+        reactor.wait(Some(until)).unwrap();
+        let ready: Vec<_> = reactor.ready().map(|one| one.token).collect();
+        assert_eq!(ready, [21]);
+        assert!(!accepts(&mut gate, &reactor, 20));
+        assert!(accepts(&mut gate, &reactor, 21));
+        gate.resume_at(reactor.registry(), until);
+        assert_eq!(gate.deadline(), None);
+        assert!(accepts(&mut gate, &reactor, 20));
+        // One that does not listen stays out when all go on.
+        gate.set_deaf(reactor.registry(), 20, true);
+        gate.pause(reactor.registry(), None);
+        gate.resume(reactor.registry());
+        assert!(!accepts(&mut gate, &reactor, 20));
+        assert!(accepts(&mut gate, &reactor, 21));
+        gate.set_deaf(reactor.registry(), 20, false);
+        assert!(accepts(&mut gate, &reactor, 20));
     }
 }

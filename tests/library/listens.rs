@@ -3,6 +3,7 @@
 use crate::harness::Tests;
 use crate::http::{Connection, get};
 use crate::run::{Mode, Run, address_of};
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -100,6 +101,26 @@ fn one_of_two_with_sockets_of_their_own(mode: Mode) {
         over.store(true, Ordering::Relaxed);
         assert_eq!(outcome.expect("answers"), two);
     });
+    run.stop();
+}
+
+/// Many connections that only one worker may have, which is stopped, wait; those of others do not.
+fn one_of_two_is_stopped() {
+    let (mut run, homes) = start(Mode::Processes, &["configured"], 2);
+    let configured = run.line("ready: ");
+    let configured = configured.trim_start_matches("[\"").trim_end_matches("\"]");
+    let configured = address_of(configured);
+    let alone = address_of(&ask(&run, 1, homes[0], "listen", "127.0.0.1:0"));
+    run.signal_worker(1, Signal::SIGSTOP);
+    let waiting: Vec<_> = (0..400).map(|_| Connection::open(alone)).collect();
+    let two: BTreeSet<_> = ["worker 2\n".to_owned()].into();
+    // Those that the stopped one has been handed come back first.
+    let outcome = || who(|| Connection::open(configured), 8);
+    while outcome() != two {}
+    run.signal_worker(1, Signal::SIGCONT);
+    for mut one in waiting {
+        assert_eq!(one.get("/current"), "worker 1\n");
+    }
     run.stop();
 }
 
@@ -243,6 +264,7 @@ fn variables(mode: Mode) {
 pub(crate) fn add(tests: &mut Tests) {
     tests.both_modes("listens::ports_are_shared", ports_are_shared);
     tests.both_modes("listens::beside_the_settings", beside_the_settings);
+    tests.add("listens::one_of_two_is_stopped", one_of_two_is_stopped);
     tests.both_modes(
         "listens::sockets_of_their_own",
         one_of_two_with_sockets_of_their_own,

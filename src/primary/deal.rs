@@ -67,8 +67,9 @@ impl Primary {
     /// Deals what waits, in hands: one message a worker.
     pub(super) fn deal(&mut self) {
         let now = self.reactor.now();
-        if !self.refusing {
-            self.ports.gate.resume_at(self.reactor.registry(), now);
+        if !self.refusing && self.ports.resume_at(self.reactor.registry(), now) {
+            // Those who accept by themselves had to do without it.
+            self.tell_policy_to_all();
         }
         if self.inspect_at.is_some_and(|at| at <= now) {
             self.inspect_at = None;
@@ -128,10 +129,9 @@ impl Primary {
 
     /// Somebody lives again: clients wait rather than being refused.
     pub(super) fn stop_refusing(&mut self) {
-        match self.ports.open_again(self.reactor.registry()) {
-            Ok(()) => self.refusing = false,
-            Err(error) => log::error!("a listener cannot be opened again: {error}"),
-        }
+        let now = self.reactor.now();
+        self.ports.open_again(self.reactor.registry(), now);
+        self.refusing = false;
     }
 
     /// Another policy from now on. Nothing is lost, since the primary has had all sockets from
@@ -142,6 +142,10 @@ impl Primary {
         }
         log::info!("schedule {policy} in place of {}", self.policy);
         self.policy = policy;
+        self.tell_policy_to_all();
+    }
+
+    fn tell_policy_to_all(&mut self) {
         for id in self
             .members
             .iter()

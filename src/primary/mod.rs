@@ -252,7 +252,7 @@ impl Primary {
     fn deadline(&self) -> Option<Instant> {
         let all = [
             self.supervisor.deadline(),
-            self.ports.gate.deadline(),
+            self.ports.deadline(),
             self.stop_at,
             self.wishes.held_until,
             self.offer_at,

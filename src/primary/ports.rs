@@ -13,6 +13,10 @@ use crate::sys::listener::{Address, Listener};
 use crate::worker::WorkerId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::{Duration, Instant};
+
+/// How often an address that was lost is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// One listener, which may have several sockets.
 #[derive(Debug)]
@@ -63,6 +67,9 @@ pub(super) struct Ports {
     configured: Vec<u32>,
     next_number: u32,
     next_token: usize,
+    /// The sockets that could not be opened again, and when to try that next.
+    closed: BTreeSet<usize>,
+    retry_at: Option<Instant>,
 }
 
 impl Ports {
@@ -74,6 +81,8 @@ impl Ports {
             configured: Vec::new(),
             next_number: 0,
             next_token: LISTENERS,
+            closed: BTreeSet::new(),
+            retry_at: None,
         }
     }
 
@@ -288,6 +297,7 @@ impl Ports {
         let tokens = port.beside.values().copied().chain([port.first]);
         for token in tokens.collect::<Vec<_>>() {
             self.by_token.remove(&token);
+            self.closed.remove(&token);
             if let Some(listener) = self.gate.remove(registry, token)
                 && let Err(error) = listener.unlink()
             {
@@ -309,7 +319,9 @@ impl Ports {
             SchedulingPolicy::Shared => self.ports.get(&number)?.first,
             SchedulingPolicy::ReusePort => self.own_socket(registry, number, place)?,
         };
-        self.gate.listener(token)
+        // One that does not listen at present would wake the worker without end.
+        let open = !self.closed.contains(&token);
+        open.then(|| self.gate.listener(token)).flatten()
     }
 
     /// The token of a listener's socket for `place` alone; the first one where there can be none.
@@ -374,6 +386,7 @@ impl Ports {
     pub(super) fn shut(&mut self, registry: &mio::Registry) {
         // First out of the epoll set, where a listener that does not listen is an endless event.
         self.gate.pause(registry, None);
+        self.retry_at = None;
         for listener in self.gate.listeners() {
             if let Err(error) = listener.suspend() {
                 log::error!("{} cannot be closed: {error}", listener.address());
@@ -381,17 +394,54 @@ impl Ports {
         }
     }
 
-    /// Somebody lives again: clients wait rather than being refused.
-    ///
-    /// # Errors
-    ///
-    /// When an address has been lost in the meantime.
-    pub(super) fn open_again(&mut self, registry: &mio::Registry) -> io::Result<()> {
-        for listener in self.gate.listeners() {
-            resume(listener)?;
-        }
+    /// Somebody lives again: clients wait rather than being refused. An address that was lost in the
+    /// meantime is tried again by [`Ports::resume_at`], and keeps no other one from its clients.
+    pub(super) fn open_again(&mut self, registry: &mio::Registry, now: Instant) {
+        let all: Vec<usize> = self.by_token.keys().copied().collect();
+        self.resume_sockets(registry, &all, now);
         self.gate.resume(registry);
-        Ok(())
+    }
+
+    /// When [`Ports::resume_at`] wants to be called.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let all = [self.gate.deadline(), self.retry_at];
+        all.into_iter().flatten().min()
+    }
+
+    /// Accepts again where a pause is over; whether a listener could be opened that could not be
+    /// before.
+    pub(super) fn resume_at(&mut self, registry: &mio::Registry, now: Instant) -> bool {
+        self.gate.resume_at(registry, now);
+        if self.retry_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        let before = self.closed.len();
+        let closed: Vec<usize> = self.closed.iter().copied().collect();
+        self.resume_sockets(registry, &closed, now);
+        self.closed.len() < before
+    }
+
+    fn resume_sockets(&mut self, registry: &mio::Registry, tokens: &[usize], now: Instant) {
+        for &token in tokens {
+            let Some(listener) = self.gate.listener(token) else {
+                continue;
+            };
+            let address = listener.address();
+            match resume(listener) {
+                Ok(()) if self.closed.remove(&token) => {
+                    log::info!("{address} is open again");
+                    self.gate.set_deaf(registry, token, false);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    if self.closed.insert(token) {
+                        log::error!("{address} cannot be opened again, and is tried on: {error}");
+                        self.gate.set_deaf(registry, token, true);
+                    }
+                }
+            }
+        }
+        self.retry_at = (!self.closed.is_empty()).then(|| now + RETRY);
     }
 
     /// Closes all listeners; what only looked like one, the file of a unix socket, goes as well.
@@ -404,6 +454,8 @@ impl Ports {
         self.gate.close(registry);
         self.ports.clear();
         self.by_token.clear();
+        self.closed.clear();
+        self.retry_at = None;
     }
 }
 
@@ -413,3 +465,6 @@ fn refusal(error: io::Error) -> Refusal {
         why: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

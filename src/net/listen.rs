@@ -113,6 +113,24 @@ impl Listen {
         }
     }
 
+    /// The same with the first address of its name, where that has to be looked up: `localhost`
+    /// has not, being this machine's by any name.
+    ///
+    /// # Errors
+    ///
+    /// What resolving the name says.
+    pub(crate) fn resolved(&self) -> io::Result<Self> {
+        let Self::Host(host, port) = self else {
+            return Ok(self.clone());
+        };
+        if host == "localhost" || host.parse::<IpAddr>().is_ok() {
+            return Ok(self.clone());
+        }
+        let first = (host.as_str(), *port).to_socket_addrs()?.next();
+        let first = first.ok_or_else(no_address)?;
+        Ok(Self::Host(first.ip().to_string(), *port))
+    }
+
     /// Whether the kernel chooses the port, so that asking twice gives two listeners.
     pub(crate) fn is_any_port(&self) -> bool {
         matches!(self, Self::Host(_, 0) | Self::Any(0))
@@ -147,7 +165,11 @@ fn resolved(host: &str, port: u16) -> io::Result<Listener> {
             Err(error) => last = last.or(Some(error)),
         }
     }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+    Err(last.unwrap_or_else(no_address))
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the name has no address")
 }
 
 /// An address as users write it.
@@ -187,6 +209,21 @@ mod tests {
         for (words, why) in cases {
             let error = words.parse::<Listen>().unwrap_err();
             assert!(error.contains(why), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_names_are_looked_up() {
+        for words in [
+            "127.0.0.1:80",
+            "[::1]:0",
+            "localhost:1",
+            ":80",
+            "unix:/x",
+            "fd:3",
+        ] {
+            let listen: Listen = words.parse().unwrap();
+            assert_eq!(listen.resolved().unwrap(), listen);
         }
     }
 

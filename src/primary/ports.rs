@@ -4,6 +4,8 @@
 //! change, and a worker can die, without a connection being lost with a socket. Under `reuseport` a
 //! listener has one socket a place; what has no worker that serves, the primary accepts from.
 
+mod asked;
+
 use super::scheduler::SchedulingPolicy;
 use crate::ipc::{Ask, Refusal};
 use crate::net::token::LISTENERS;
@@ -235,7 +237,8 @@ impl Ports {
             .collect()
     }
 
-    /// The listener that a worker asks for, made if nobody has asked for it before.
+    /// The listener that a worker asks for, made if nobody has asked for it before. Workers that
+    /// have `dropped` the primary's rights have nothing made that takes them.
     ///
     /// # Errors
     ///
@@ -245,6 +248,7 @@ impl Ports {
         registry: &mio::Registry,
         ask: &Ask,
         who: WorkerId,
+        dropped: bool,
     ) -> Result<u32, Refusal> {
         let number = match ask {
             Ask::Configured(index) => match self.configured.get(*index as usize) {
@@ -259,7 +263,7 @@ impl Ports {
                 let known = known.find(|port| port.ask.as_ref() == Some(ask));
                 match known.map(|port| port.number) {
                     Some(number) => number,
-                    None => self.make(registry, ask, words).map_err(refusal)?,
+                    None => self.make(registry, ask, words, dropped)?,
                 }
             }
         };
@@ -269,11 +273,19 @@ impl Ports {
         Ok(number)
     }
 
-    fn make(&mut self, registry: &mio::Registry, ask: &Ask, words: &str) -> io::Result<u32> {
-        let listen: Listen = words.parse().map_err(io::Error::other)?;
-        let listener = listen.bind()?;
+    fn make(
+        &mut self,
+        registry: &mio::Registry,
+        ask: &Ask,
+        words: &str,
+        dropped: bool,
+    ) -> Result<u32, Refusal> {
+        let made = self.ports.values().filter(|port| port.ask.is_some());
+        let listen = asked::judge(words, dropped, made.count())?;
+        let listener = listen.bind().map_err(refusal)?;
         log::info!("listening on {} as well", url(listener.address()));
-        self.insert(registry, listener, Some(ask.clone()))
+        let made = self.insert(registry, listener, Some(ask.clone()));
+        made.map_err(refusal)
     }
 
     /// A worker is gone: listeners that only workers wanted close with their last one.

@@ -227,7 +227,8 @@ impl Primary {
             return log::debug!("worker {id} comes too late for {ask:?}");
         }
         let registry = self.reactor.registry();
-        let found = self.ports.find(registry, ask, id);
+        let dropped = self.rules.settings.identity.is_some();
+        let found = self.ports.find(registry, ask, id, dropped);
         let Some(member) = self.members.get_mut(id) else {
             return;
         };

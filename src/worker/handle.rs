@@ -188,8 +188,10 @@ impl Worker {
     /// Listens on one more address, in the words that [`Cluster::listen`](crate::Cluster::listen)
     /// takes. The primary makes the listener once and all workers that ask share it, by the
     /// cluster's policy; the n-th port 0 of each worker is the same one. `done` is called on the
-    /// loop with the real address, or with what is wrong; not if the worker ends before.
-    /// (`server.listen`)
+    /// loop with the real address, or with what is wrong; not if the worker ends before. A name
+    /// stands for its first address. All workers together have 64 listeners made at most; where
+    /// they run as another user than the primary, neither paths nor descriptors nor ports below
+    /// 1024: those belong in the cluster's settings. (`server.listen`)
     ///
     /// # Errors
     ///

@@ -218,7 +218,14 @@ impl Life {
                     done(&self.worker, outcome.map(|address| url(&address)));
                 }
                 Wish::Listen { listen, done, .. } => {
-                    let words = listen.to_string();
+                    // A name server's answer may take long, and the primary's loop is everybody's.
+                    let words = match listen.resolved() {
+                        Ok(listen) => listen.to_string(),
+                        Err(error) => {
+                            done(&self.worker, Err(error));
+                            continue;
+                        }
+                    };
                     let nth = self.asked.iter().filter(|one| **one == words).count();
                     if nth > 0 && !listen.is_any_port() {
                         let in_use = io::Error::from_raw_os_error(libc::EADDRINUSE);

@@ -9,7 +9,7 @@ mod asked;
 use super::scheduler::SchedulingPolicy;
 use crate::ipc::{Ask, Refusal};
 use crate::net::token::LISTENERS;
-use crate::net::{Listen, MAX_BACKLOG, resume, url};
+use crate::net::{MAX_BACKLOG, resume, url};
 use crate::server::gate::Gate;
 use crate::sys::listener::{Address, Listener};
 use crate::worker::WorkerId;

@@ -1,7 +1,7 @@
 //! What of the listeners shows without a cluster around them.
 
 use super::*;
-use crate::net::Reactor;
+use crate::net::{Listen, Reactor};
 use std::net::{TcpListener, TcpStream};
 
 fn any() -> Listener {

@@ -234,7 +234,9 @@ impl Supervisor {
     pub(in crate::primary) fn outcome(&self, change: Change, failed_starts: u64) -> Outcome {
         let failed = self.failed_starts > failed_starts;
         // Whoever stands still may do so for good: the change has come about without it.
-        let awaited = |one: &Occupant| one.is_leaving() && !one.stuck && !one.abandoned;
+        let beyond = |one: &Occupant| self.managed && one.place >= self.wanted;
+        let awaited =
+            |one: &Occupant| (one.is_leaving() || beyond(one)) && !one.stuck && !one.abandoned;
         let settled = self.all_listening() && !self.occupants.values().any(awaited);
         match change {
             Change::Reload { generation } if generation > self.oldest_wanted => Outcome::Failed,

@@ -280,6 +280,8 @@ fn scaling_adds_and_removes_places() {
     stage.ready(4);
     assert_eq!(stage.supervisor.outcome(change, 0), Outcome::Done);
     let change = stage.supervisor.scale(1).unwrap();
+    // Before anybody has been told.
+    assert_eq!(stage.supervisor.outcome(change, 0), Outcome::Pending);
     assert_eq!(stage.acts(), "tell 2, tell 3, tell 4");
     assert_eq!(stage.supervisor.outcome(change, 0), Outcome::Pending);
     for id in 2..=4 {

@@ -7,23 +7,22 @@
 
 mod figures;
 mod routes;
+mod sockets;
 mod stream;
 
 pub(super) use figures::Samples;
+pub(super) use sockets::{Access, Sockets};
 
 use super::supervisor::{Change, Outcome};
 use super::{Error, Event, Primary, Result};
 use crate::app::Response;
-use crate::net::{Listen, MAX_BACKLOG, Reactor, Ready};
-use crate::runtime;
+use crate::net::{Reactor, Ready};
 use crate::server::{BESIDE, Limits, Server};
 use crate::status::Verdict;
-use crate::sys::directory;
 use crate::sys::listener::Listener;
 use crate::worker::WorkerId;
 use routes::{Asked, Queue, refused, verdict};
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::Subscriber;
@@ -38,17 +37,6 @@ const MOST_ONLOOKERS: usize = 64;
 
 /// How long the last answers may take to get out.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// Where a cluster is to be steered from.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Access {
-    /// The cluster's name.
-    pub(super) name: Option<String>,
-    /// The control socket, if not the usual one for the name.
-    pub(super) path: Option<PathBuf>,
-    /// Where to show the pages on TCP.
-    pub(super) admin: Option<String>,
-}
 
 /// Somebody who waits for a change.
 #[derive(Debug)]
@@ -207,90 +195,6 @@ impl Console {
 
     fn answer(&mut self, registry: &mio::Registry, ticket: u64, response: Response) {
         self.server_of(ticket).answer(registry, ticket, response);
-    }
-}
-
-/// The sockets of a control interface.
-#[derive(Debug, Default)]
-pub(super) struct Sockets {
-    pub(super) control: Option<Listener>,
-    pub(super) admin: Option<Listener>,
-}
-
-impl Sockets {
-    /// Both, as far as they are there.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
-        self.control.iter().chain(&self.admin)
-    }
-
-    /// Makes those that `access` wants.
-    ///
-    /// # Errors
-    ///
-    /// When a socket cannot be made: above all, when a cluster of that name runs already.
-    pub(super) fn make(access: &Access) -> Result<Self> {
-        let path = access.path();
-        Ok(Self {
-            control: path.as_deref().map(|path| bind(access, path)).transpose()?,
-            admin: access.admin.as_deref().map(bind_admin).transpose()?,
-        })
-    }
-}
-
-impl Access {
-    /// Whether the name is one.
-    ///
-    /// # Errors
-    ///
-    /// Why it is not.
-    pub(super) fn check(&self) -> Result<()> {
-        match &self.name {
-            Some(name) => runtime::check_name(name).map_err(Error::Settings),
-            None => Ok(()),
-        }
-    }
-
-    /// Where the control socket is to be.
-    pub(super) fn path(&self) -> Option<PathBuf> {
-        match (&self.path, &self.name) {
-            (Some(path), _) => Some(path.clone()),
-            (None, Some(name)) => Some(runtime::control_path(name)),
-            (None, None) => None,
-        }
-    }
-}
-
-/// Makes the control socket, in a directory that nobody else may change.
-fn bind(access: &Access, path: &Path) -> Result<Listener> {
-    let made = match path.parent() {
-        Some(directory) if access.path.is_none() => directory::private_directory(directory),
-        Some(directory) => directory::safe_directory(directory),
-        None => Ok(()),
-    };
-    made.and_then(|()| Listener::unix_private(path, MAX_BACKLOG))
-        .map_err(|source| {
-            let address = match source.kind() {
-                std::io::ErrorKind::AddrInUse => format!(
-                    "the control socket {}: a cluster of this name runs already (--name gives \
-                     this one another)",
-                    path.display()
-                ),
-                _ => format!("the control socket {}", path.display()),
-            };
-            Error::Bind { address, source }
-        })
-}
-
-fn bind_admin(words: &str) -> Result<Listener> {
-    let listen: Listen = words.parse().map_err(Error::Settings)?;
-    match listen {
-        Listen::Host(..) | Listen::Any(_) => listen.bind().map_err(|source| Error::Bind {
-            address: words.to_owned(),
-            source,
-        }),
-        Listen::Unix(_) | Listen::Fd(_) => {
-            Err(Error::Settings(format!("{words:?} is no HOST:PORT")))
-        }
     }
 }
 

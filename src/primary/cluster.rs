@@ -115,7 +115,7 @@ impl Cluster {
         self
     }
 
-    /// Listens on `address` (see [`Listen`]); on several when called again. Without, on the
+    /// Listens on `address` (see [`Listen`](crate::Listen)); on several when called again. Without, on the
     /// sockets that systemd passes (`LISTEN_FDS`), else on 127.0.0.1:3000.
     #[must_use]
     pub fn listen(mut self, address: impl fmt::Display) -> Self {
@@ -303,7 +303,7 @@ impl Cluster {
     /// # Errors
     ///
     /// When the settings make no sense, an address cannot be listened on, or workers keep dying
-    /// before one of them was ready. [`Error::exit_code`] has the matching status.
+    /// before one of them was ready. [`Error::exit_code`](crate::Error::exit_code) has the matching status.
     pub fn run(self) -> Result<()> {
         let mode = self.mode;
         let mut primary = self.into_primary()?;

@@ -55,6 +55,13 @@ impl Cluster {
         // First of all that opens anything: inherited descriptors must not be mistaken for ours.
         let asked = self.asked(inheritance.as_ref()).map_err(given_up)?;
         let listeners = bind(&asked, inheritance.as_ref()).map_err(given_up)?;
+        // Threads share their process with the primary, so all of it becomes somebody else; before
+        // the control socket is made, which is that user's.
+        if let (Mode::Threads, Some(identity)) = (self.mode, &identity) {
+            identity
+                .assume()
+                .map_err(Error::io("becoming another user"))?;
+        }
         let control = self
             .control_sockets(inheritance.as_ref())
             .map_err(given_up)?;
@@ -107,12 +114,6 @@ impl Cluster {
             }
         }
         ports.close_others(registry);
-        // Threads share their process with the primary, so all of it becomes somebody else.
-        if let (Mode::Threads, Some(identity)) = (self.mode, &identity) {
-            identity
-                .assume()
-                .map_err(Error::io("becoming another user"))?;
-        }
         let console = self.console(control, inheritance.as_ref(), registry)?;
         register(reactor.registry(), &signals, super::SIGNALS)
             .map_err(Error::io("waiting for signals"))?;

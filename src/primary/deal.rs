@@ -84,11 +84,12 @@ impl Primary {
         if !self.waiting.is_empty() || self.stop_asked.is_some() {
             self.offer_at = Some(now + OFFER_AGAIN);
         }
-        self.hear_again();
         self.flush_at = self.members.flush().then(|| now + FLUSH_AGAIN);
         if self.inspect_at.is_none() && self.members.any_untaken() {
             self.inspect_at = Some(now + INSPECT);
         }
+        // Last, when what has been taken is no longer counted.
+        self.hear_again();
     }
 
     /// While no worker lives clients are refused at once, rather than left waiting; and where

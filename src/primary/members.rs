@@ -334,7 +334,7 @@ impl Members {
         for member in self
             .0
             .values_mut()
-            .filter(|member| member.channel.has_unsent())
+            .filter(|member| member.channel.has_unsent() || member.owed > 0)
         {
             match member.channel.flush() {
                 Ok(all) => unsent |= !all,

@@ -253,6 +253,7 @@ impl Primary {
         let all = [
             self.supervisor.deadline(),
             self.ports.deadline(),
+            self.deaths.then(|| self.reactor.now()),
             self.stop_at,
             self.wishes.held_until,
             self.offer_at,
@@ -325,6 +326,7 @@ impl Primary {
 
     /// The last act of a primary that stops: what must be undone outside of this process.
     fn clean_up(&mut self, failed: Option<&str>) {
+        self.abandon_upgrade();
         self.close_console(failed);
         self.inform_of_the_end(failed);
         self.ports.close_all(self.reactor.registry());

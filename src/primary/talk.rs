@@ -15,6 +15,9 @@ use std::os::fd::{AsFd, OwnedFd};
 const MOST_OWED: u32 = 64;
 const MOST_UNSENT: usize = 4096;
 
+/// Messages heard of one worker in a row: more than a channel holds.
+const MOST_HEARD: usize = 4096;
+
 impl Primary {
     /// Hears one message of a worker.
     pub(super) fn hear(&mut self, id: WorkerId) {
@@ -23,7 +26,12 @@ impl Primary {
 
     /// Hears all that a worker has said that is gone.
     pub(super) fn hear_out(&mut self, id: WorkerId) {
-        while self.hear_once(id) {}
+        // Bounded: one that lives may say things as fast as they are heard.
+        for _ in 0..MOST_HEARD {
+            if !self.hear_once(id) {
+                break;
+            }
+        }
     }
 
     /// Hears those that leave, some of which may be gone: what they hand back is worth more than
@@ -74,6 +82,11 @@ impl Primary {
 
     /// Whether the primary holds as many connections as it should.
     fn holds_enough(&self) -> bool {
+        let nobody_stays = !self.supervisor.managed() && self.members.iter().all(|one| one.leaving);
+        if self.supervisor.stopping() || nobody_stays {
+            // Nobody will make room, so nothing is won by waiting for it.
+            return false;
+        }
         let handed: usize = self.members.iter().map(|one| one.hand.len()).sum();
         self.waiting.len() + handed + HAND > self.rules.most_held
     }

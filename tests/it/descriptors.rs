@@ -154,5 +154,10 @@ fn a_reload_within_few_descriptors() {
             client.get("/").unwrap();
         }
     }
+    // Fewer workers than have room for all of them: what nobody takes holds no stop up.
+    for _ in 0..2 {
+        server.signal(Signal::SIGTTOU);
+        server.log.wait(0, "workers in place of");
+    }
     server.stop();
 }

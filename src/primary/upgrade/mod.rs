@@ -108,6 +108,8 @@ impl Primary {
             kept.keep(theirs.as_fd())
         );
         kept.open_across_exec()?;
+        // First: a child that cannot be heard would be left to itself.
+        register_reader(self.reactor.registry(), &ours, TRIAL)?;
         let child = Command::new(&self.program)
             .args(std::env::args_os().skip(1))
             .envs(self.environment())
@@ -116,7 +118,6 @@ impl Primary {
             .stdout(Stdio::null())
             .spawn()?;
         drop(kept);
-        register_reader(self.reactor.registry(), &ours, TRIAL)?;
         self.trial = Some(Trial {
             child,
             answer: ours,
@@ -308,6 +309,7 @@ impl Primary {
             ready: member.ready,
             leaving: member.leaving,
             owes_last_word: member.owes_last_word,
+            owed: member.owed,
             handed,
             heartbeat: member.heartbeat.map(|beat| beat.as_micros() as u64),
             untaken: untaken.map(|arrival| kept.arrival(arrival)).collect(),

@@ -255,6 +255,9 @@ impl Primary {
         self.refusing = state.refusing;
         if self.refusing {
             self.ports.gate.pause(self.reactor.registry(), None);
+        } else {
+            // One that could not be opened again before is noticed now, and tried again.
+            self.ports.open_again(self.reactor.registry(), now);
         }
         let configured = self.handle.settings();
         let same = |words: &str| configured.is_some_and(|s| s.schedule.to_string() == words);
@@ -328,6 +331,7 @@ impl Primary {
         member.ready = state.ready;
         member.leaving = state.leaving;
         member.owes_last_word = state.owes_last_word;
+        member.owed = state.owed;
         member.beat = (member.slot.turns(), now);
         member.heartbeat = state.heartbeat.map(Duration::from_micros);
         let untaken = state

@@ -81,6 +81,8 @@ pub(super) struct MemberState {
     pub(super) ready: bool,
     pub(super) leaving: bool,
     pub(super) owes_last_word: Option<bool>,
+    /// Pieces of its messages that it has not been told are consumed.
+    pub(super) owed: u32,
     pub(super) handed: u64,
     /// How often an idle loop of it turns, in microseconds.
     pub(super) heartbeat: Option<u64>,

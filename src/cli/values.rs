@@ -119,21 +119,12 @@ pub(super) fn name(words: &str) -> Result<String, String> {
 /// A signal by its name, with or without `SIG`, or by its number: its name without `SIG`, or the
 /// number of one that has none.
 pub(super) fn signal(words: &str) -> Result<String, String> {
-    let upper = words.to_ascii_uppercase();
-    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let number: Option<i32> = words.parse().ok();
-    let found = (1..=LAST_SIGNAL).find_map(|candidate| {
-        let name = process::signal_name(candidate);
-        let name = name.map(|name| name.trim_start_matches("SIG").to_owned());
-        let by_name = name.as_deref() == Some(short);
-        (by_name || number == Some(candidate))
-            .then(|| name.unwrap_or_else(|| candidate.to_string()))
-    });
-    found.ok_or_else(|| format!("{words:?} is no signal (such as TERM, SIGKILL or 9)"))
+    let number = process::signal_number(words);
+    let number =
+        number.ok_or_else(|| format!("{words:?} is no signal (such as TERM, SIGKILL or 9)"))?;
+    let name = process::signal_name(number).and_then(|name| name.strip_prefix("SIG"));
+    Ok(name.map_or_else(|| number.to_string(), str::to_owned))
 }
-
-/// The last of the real-time signals.
-const LAST_SIGNAL: i32 = 64;
 
 /// A shell that completions can be made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

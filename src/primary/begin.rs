@@ -25,7 +25,6 @@ use crate::sys::signal::{SignalFd, heed_children, ignore_broken_pipe};
 use crate::sys::{cpu, proc, process};
 use crate::worker;
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -37,10 +36,6 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:3000";
 
 /// The scoreboard, once there is one: for the health path.
 type Health = Arc<OnceLock<Arc<Board>>>;
-
-fn io(what: &'static str, source: io::Error) -> Error {
-    Error::io(what)(source)
-}
 
 impl Cluster {
     pub(super) fn into_primary(mut self) -> Result<Primary> {
@@ -65,9 +60,10 @@ impl Cluster {
         let control = self
             .control_sockets(inheritance.as_ref())
             .map_err(given_up)?;
-        let reactor = Reactor::new().map_err(|error| given_up(io("making an epoll set", error)))?;
-        let signals = SignalFd::new(&HEEDED);
-        let mut signals = signals.map_err(|error| given_up(io("reading signals", error)))?;
+        let reactor = Reactor::new().map_err(Error::io("making an epoll set"));
+        let reactor = reactor.map_err(given_up)?;
+        let signals = SignalFd::new(&HEEDED).map_err(Error::io("reading signals"));
+        let mut signals = signals.map_err(given_up)?;
         if let Some(inheritance) = &inheritance {
             inheritance.conclude_trial(made(&listeners, &control));
             inheritance.look_over().map_err(given_up)?;
@@ -138,8 +134,11 @@ impl Cluster {
         handle.begin(supervisor.ids(), settings);
         // Whoever watches must see an idle loop turn.
         let watched = [self.worker_timeout, service.interval()];
+        let descriptors = process::raise_descriptor_limit()
+            .inspect_err(|error| log::warn!("the limit of descriptors is unknown: {error}"))
+            .ok();
         let settings = worker::Settings {
-            limits: self.limits_within_reach(workers),
+            limits: self.limits_within_reach(workers, descriptors),
             pool,
             listeners: ports.configured(),
             drain_timeout: self.drain_timeout,
@@ -166,7 +165,7 @@ impl Cluster {
                 admin: self.access.admin.clone(),
                 #[cfg(not(feature = "control"))]
                 admin: None,
-                most_held: most_held(),
+                most_held: most_held(descriptors),
             },
             policy: self.schedule,
             observer: self.observer,
@@ -377,23 +376,21 @@ impl Cluster {
 
     /// The limits, with no more connections than there can be descriptors: running out of them
     /// would cost connections that had been accepted.
-    fn limits_within_reach(&self, workers: usize) -> Limits {
+    fn limits_within_reach(&self, workers: usize, descriptors: Option<u64>) -> Limits {
         let mut limits = self.limits.clone();
-        match process::raise_descriptor_limit() {
-            Ok(descriptors) => {
-                let sharing = match self.mode {
-                    Mode::Processes => 1,
-                    Mode::Threads => workers.max(1) as u64,
-                };
-                let reach = (descriptors / sharing)
-                    .saturating_sub(SPARE_DESCRIPTORS)
-                    .max(1);
-                if (limits.connections as u64) > reach {
-                    log::info!("at most {reach} connections a worker, by the limit of descriptors");
-                    limits.connections = reach as usize;
-                }
-            }
-            Err(error) => log::warn!("the limit of descriptors is unknown: {error}"),
+        let Some(descriptors) = descriptors else {
+            return limits;
+        };
+        let sharing = match self.mode {
+            Mode::Processes => 1,
+            Mode::Threads => workers.max(1) as u64,
+        };
+        let reach = (descriptors / sharing)
+            .saturating_sub(SPARE_DESCRIPTORS)
+            .max(1);
+        if (limits.connections as u64) > reach {
+            log::info!("at most {reach} connections a worker, by the limit of descriptors");
+            limits.connections = reach as usize;
         }
         limits
     }
@@ -408,8 +405,8 @@ fn made<'a>(
 }
 
 /// How many connections the primary may hold itself: half of what it may open, and a few hands.
-fn most_held() -> usize {
-    let half = process::raise_descriptor_limit().unwrap_or(0) / 2;
+fn most_held(descriptors: Option<u64>) -> usize {
+    let half = descriptors.unwrap_or(0) / 2;
     usize::try_from(half).unwrap_or(usize::MAX).max(2 * HAND)
 }
 

@@ -2,7 +2,7 @@
 
 use super::hands::Arrival;
 use super::{Primary, SchedulingPolicy};
-use crate::ipc::{FLUSH_AGAIN, Handed};
+use crate::ipc::FLUSH_AGAIN;
 use crate::server::MAX_BACKLOG;
 use crate::server::gate::Accepted;
 use std::collections::BTreeSet;
@@ -40,12 +40,8 @@ impl Primary {
             let accepted = self.ports.gate.accept(self.reactor.registry(), token, now);
             match accepted {
                 Accepted::Connection(socket, peer) => {
-                    let handed = Handed::fresh(peer);
-                    self.waiting.push_back(Arrival {
-                        socket,
-                        handed,
-                        listener,
-                    });
+                    let arrival = Arrival::fresh(socket, peer, listener);
+                    self.waiting.push_back(arrival);
                 }
                 Accepted::Nothing => break,
             }
@@ -95,8 +91,7 @@ impl Primary {
     /// While no worker lives clients are refused at once, rather than left waiting; and where
     /// nobody accepts, the primary does.
     pub(super) fn mind_the_listeners(&mut self) {
-        let stopping = self.supervisor.stopping() || self.stop_asked.is_some();
-        if stopping {
+        if self.is_stopping() {
             return;
         }
         if self.members.is_empty() && !self.refusing {
@@ -157,12 +152,21 @@ impl Primary {
         }
     }
 
+    /// Whether it stops: nothing new is accepted any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop_asked.is_some() || self.supervisor.stopping()
+    }
+
+    /// Whether it stops, or will when its time has come.
+    pub(super) fn was_told_to_stop(&self) -> bool {
+        self.stop_at.is_some() || self.is_stopping()
+    }
+
     /// Stops: in order the first time, at once the second.
     pub(super) fn stop(&mut self) {
         let now = self.reactor.now();
         self.abandon_upgrade();
-        let again = self.stop_at.is_some() || self.stop_asked.is_some();
-        if again || self.supervisor.stopping() {
+        if self.was_told_to_stop() {
             log::info!("stopping at once");
             self.stop_at = None;
             self.stop_asked = None;
@@ -198,11 +202,8 @@ impl Primary {
                 break;
             };
             let listener = self.ports.number_of(token).unwrap_or_default();
-            self.waiting.push_back(Arrival {
-                socket,
-                handed: Handed::fresh(peer),
-                listener,
-            });
+            let arrival = Arrival::fresh(socket, peer, listener);
+            self.waiting.push_back(arrival);
         }
         self.ports.close_all(self.reactor.registry());
         self.stop_asked = Some(now);

@@ -5,6 +5,7 @@
 
 use crate::board::Slot;
 use crate::ipc::{HAND, Handed};
+use crate::sys::listener::Peer;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -16,6 +17,18 @@ pub(super) struct Arrival {
     pub(super) handed: Handed,
     /// The listener it came in by.
     pub(super) listener: u32,
+}
+
+impl Arrival {
+    /// One that was just accepted.
+    pub(super) fn fresh(socket: OwnedFd, peer: Peer, listener: u32) -> Self {
+        let handed = Handed::fresh(peer);
+        Self {
+            socket,
+            handed,
+            listener,
+        }
+    }
 }
 
 /// The hand of one worker.
@@ -92,15 +105,11 @@ impl Hand {
 mod tests {
     use super::*;
     use crate::board::Board;
-    use crate::sys::listener::Peer;
     use std::fs::File;
 
     fn arrivals(count: u32) -> impl Iterator<Item = Arrival> {
-        (0..count).map(|listener| Arrival {
-            socket: File::open("/dev/null").unwrap().into(),
-            handed: Handed::fresh(Peer::Unix),
-            listener,
-        })
+        let socket = || File::open("/dev/null").unwrap().into();
+        (0..count).map(move |listener| Arrival::fresh(socket(), Peer::Unix, listener))
     }
 
     #[test]

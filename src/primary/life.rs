@@ -121,7 +121,7 @@ impl Primary {
         self.members.add(member);
         log::debug!("worker {id} is forked");
         self.tell(&Event::Fork { worker: id });
-        self.send_early(id);
+        self.send_messages(id);
         if let Err(error) = heard {
             log::error!("worker {id} cannot be heard: {error}");
             self.kill(id);

@@ -177,9 +177,15 @@ impl Member {
         );
     }
 
+    /// It goes by somebody's will, and is dealt nothing new.
+    pub(super) fn leaves(&mut self) {
+        self.handle.set_leaving();
+        self.leaving = true;
+    }
+
     /// Tells it to finish what it has, its hand included, and to go.
     pub(super) fn disconnect(&mut self, hand_back: bool) {
-        self.leaving = true;
+        self.leaves();
         let more = !self.outbox.is_empty();
         self.owes_last_word = more.then_some(hand_back);
         self.say(&Message::Disconnect { hand_back, more });

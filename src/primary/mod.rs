@@ -282,7 +282,6 @@ impl Primary {
                 }
                 Action::Disconnect { id, hand_back } => {
                     if let Some(member) = self.members.get_mut(id) {
-                        member.handle.set_leaving();
                         member.disconnect(hand_back);
                     }
                 }

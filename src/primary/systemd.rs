@@ -205,11 +205,11 @@ impl Primary {
         }
         let now = self.reactor.now();
         match event {
-            Event::Ready { .. } if !self.is_stopping() => {
+            Event::Ready { .. } if !self.was_told_to_stop() => {
                 let main = format!("READY=1\nMAINPID={}", process::pid());
                 self.inform_of(&main, now);
             }
-            Event::Reload { reload } if self.announced && !self.is_stopping() => {
+            Event::Reload { reload } if self.announced && !self.was_told_to_stop() => {
                 self.service.reloading = matches!(reload, Reload::Began);
                 self.service.reloaded = match reload {
                     Reload::Began => String::new(),
@@ -235,7 +235,7 @@ impl Primary {
             return;
         }
         let now = self.reactor.now();
-        if self.is_stopping() && !self.service.stopping {
+        if self.was_told_to_stop() && !self.service.stopping {
             self.service.stopping = true;
             self.inform_of("STOPPING=1", now);
         }
@@ -265,10 +265,6 @@ impl Primary {
         self.service.say(message, now);
     }
 
-    fn is_stopping(&self) -> bool {
-        self.board.is_draining() || self.supervisor.stopping()
-    }
-
     /// Says `state`, with the text that goes with it.
     fn inform_of(&mut self, state: &str, now: Instant) {
         let text = self.status_text();
@@ -278,7 +274,7 @@ impl Primary {
     }
 
     fn status_text(&self) -> String {
-        if self.is_stopping() {
+        if self.was_told_to_stop() {
             return format!("stopping, workers left: {}", self.members.len());
         }
         let serving = self.serving().count();
@@ -310,7 +306,7 @@ impl Primary {
         if watchdog.look_at <= now {
             let turns = self.serving().map(|one| (one.id, one.slot.turns()));
             let mut health = watchdog.look(now, turns);
-            if !self.announced || self.is_stopping() {
+            if !self.announced || self.was_told_to_stop() {
                 watchdog.served = now;
                 health = Ok(());
             }

@@ -236,7 +236,7 @@ impl Primary {
     }
 
     fn offer(&mut self, id: WorkerId, query: u32, ask: &Ask) {
-        if self.stop_asked.is_some() || self.supervisor.stopping() {
+        if self.is_stopping() {
             return log::debug!("worker {id} comes too late for {ask:?}");
         }
         let registry = self.reactor.registry();

@@ -7,7 +7,7 @@ use crate::http::Method;
 use crate::sys::listener::Listener;
 use crate::sys::proc;
 use crate::worker::WorkerId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How often memory is looked at.
@@ -166,10 +166,11 @@ impl Primary {
             }
             return;
         }
-        let sockets: Vec<_> = self.ports.own_sockets().collect();
-        let known = |token: &usize| sockets.iter().any(|(_, one)| one == token);
-        self.watch.sockets.retain(|token, _| known(token));
-        for (_, token) in sockets {
+        let sockets: BTreeSet<usize> = self.ports.own_sockets().map(|(_, token)| token).collect();
+        self.watch
+            .sockets
+            .retain(|token, _| sockets.contains(token));
+        for token in sockets {
             let unknown = !self.watch.sockets.contains_key(&token);
             if unknown && !self.ports.gate.is_open(token) {
                 self.watch.sockets.insert(token, None);

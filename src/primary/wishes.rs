@@ -100,7 +100,8 @@ impl Primary {
         self.wishes.env.remove(&id).unwrap_or_default()
     }
 
-    fn send_messages(&mut self, id: WorkerId) {
+    /// Sends what was said to a worker, if it has been launched.
+    pub(super) fn send_messages(&mut self, id: WorkerId) {
         let Some(handle) = self.handle.worker(id) else {
             return;
         };
@@ -117,16 +118,10 @@ impl Primary {
         self.report_queue(id);
     }
 
-    /// Sends what was said to a worker before it was launched.
-    pub(super) fn send_early(&mut self, id: WorkerId) {
-        self.send_messages(id);
-    }
-
     /// Has one worker finish and go.
     pub(super) fn disconnect(&mut self, id: WorkerId) {
         if let Some(member) = self.members.get_mut(id) {
-            member.handle.set_leaving();
-            member.leaving = true;
+            member.leaves();
         }
         // One that has yet to be launched is told as soon as it is.
         self.supervisor.leaves(id, self.reactor.now());
@@ -160,8 +155,7 @@ impl Primary {
         self.supervisor.set_unmanaged();
         self.supervisor.disconnect(self.reactor.now());
         for member in self.members.iter_mut() {
-            member.handle.set_leaving();
-            member.leaving = true;
+            member.leaves();
         }
         let ids = self.supervisor.expected().collect();
         self.wishes.farewells.push((ids, done));
@@ -222,8 +216,7 @@ impl Primary {
         let change = self.supervisor.restart(self.reactor.now())?;
         log::info!("restarting: all workers are replaced at once");
         for member in self.members.iter_mut() {
-            member.handle.set_leaving();
-            member.leaving = true;
+            member.leaves();
         }
         Ok(change)
     }

@@ -67,11 +67,8 @@ impl Supervisor {
         };
         let before = *one;
         (one.abandoned, one.killed) = (true, true);
-        if !one.is_leaving() {
-            // Should it come to itself, it hears that it is not wanted.
-            let told = false;
-            one.step = Step::Leaving { deadline, told };
-        }
+        // Should it come to itself, it hears that it is not wanted.
+        one.leave(deadline);
         self.died(&before, Death::Crash, now);
         self.conclude_reload();
     }
@@ -101,11 +98,8 @@ impl Supervisor {
     /// A worker goes by its own wish: its place is free for another.
     pub(in crate::primary) fn leaves(&mut self, id: WorkerId, now: Instant) {
         let deadline = now + self.patience.drain;
-        if let Some(one) = self.occupants.get_mut(&id)
-            && !one.is_leaving()
-        {
-            let told = false;
-            one.step = Step::Leaving { deadline, told };
+        if let Some(one) = self.occupants.get_mut(&id) {
+            one.leave(deadline);
         }
     }
 

@@ -110,9 +110,7 @@ impl Supervisor {
             before: self.oldest_wanted,
             failed: false,
         });
-        self.generation += 1;
-        self.oldest_wanted = self.generation;
-        let generation = self.generation;
+        let generation = self.next_generation();
         Ok(Change::Reload { generation })
     }
 
@@ -129,24 +127,26 @@ impl Supervisor {
     pub(in crate::primary) fn restart(&mut self, now: Instant) -> Result<Change, String> {
         self.must_manage()?;
         self.reload = None;
-        self.generation += 1;
-        self.oldest_wanted = self.generation;
+        let generation = self.next_generation();
         self.disconnect(now);
         for place in self.places.values_mut() {
             place.not_before = None;
         }
-        let generation = self.generation;
         Ok(Change::Restart { generation })
+    }
+
+    /// Begins another generation, the only one wanted.
+    fn next_generation(&mut self) -> u32 {
+        self.generation += 1;
+        self.oldest_wanted = self.generation;
+        self.generation
     }
 
     /// Has all workers leave. What comes after is for whoever manages them.
     pub(in crate::primary) fn disconnect(&mut self, now: Instant) {
         let deadline = now + self.patience.drain;
         for one in self.occupants.values_mut() {
-            if !one.is_leaving() {
-                let told = false;
-                one.step = Step::Leaving { deadline, told };
-            }
+            one.leave(deadline);
         }
     }
 

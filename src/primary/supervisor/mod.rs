@@ -100,6 +100,14 @@ impl Occupant {
         matches!(self.step, Step::Leaving { .. })
     }
 
+    /// It goes from now on, and is told so; one that goes already keeps its time.
+    fn leave(&mut self, deadline: Instant) {
+        if !self.is_leaving() {
+            let told = false;
+            self.step = Step::Leaving { deadline, told };
+        }
+    }
+
     fn is_ready(&self) -> bool {
         self.step == Step::Ready && !self.stuck
     }
@@ -205,9 +213,8 @@ impl Supervisor {
         for (id, one) in &mut self.occupants {
             let unwanted = one.place >= self.wanted;
             let replaced = newest.get(&one.place).is_some_and(|other| other > id);
-            if !one.is_leaving() && (unwanted || replaced) {
-                let told = false;
-                one.step = Step::Leaving { deadline, told };
+            if unwanted || replaced {
+                one.leave(deadline);
             }
         }
         self.places.retain(|place, _| *place < self.wanted);

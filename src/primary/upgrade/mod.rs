@@ -83,8 +83,7 @@ impl Primary {
             Some("one is under way")
         } else if self.supervisor.reloading() {
             Some("a reload is under way")
-        } else if self.supervisor.stopping() || self.stop_at.is_some() || self.stop_asked.is_some()
-        {
+        } else if self.was_told_to_stop() {
             Some("the cluster is stopping")
         } else {
             None

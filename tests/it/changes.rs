@@ -3,7 +3,8 @@
 //! closed.
 
 use crate::client::Client;
-use crate::support::{Directory, Mode, Server, both_modes, command, output, wait_until};
+use crate::steered::Steered;
+use crate::support::{Mode, Server, both_modes, wait_until};
 use crate::traffic::Traffic;
 use crate::turns::alone;
 use nix::sys::signal::Signal;
@@ -48,42 +49,24 @@ impl Idle {
     }
 }
 
-/// A cluster and its control socket.
-struct Steered {
-    server: Server,
-    directory: Directory,
-}
-
 impl Steered {
-    fn start(mode: Mode, arguments: &[&str]) -> Self {
-        let directory = Directory::new();
-        let control = directory.file("control.sock");
-        let mut all = vec!["--control", control.to_str().unwrap()];
-        all.extend(arguments);
-        let server = Server::start(mode, &all);
-        Self { server, directory }
-    }
-
-    /// Runs a command that steers the cluster and waits for the outcome, which is good.
+    /// Has a command steer the cluster and waits for the outcome, which is good.
     #[track_caller]
-    fn steer(&self, words: &[&str]) {
-        let control = self.directory.file("control.sock");
-        let mut all = words.to_vec();
-        all.extend(["--control", control.to_str().unwrap()]);
-        let output = output(command(&all));
-        assert!(output.status.success(), "{words:?}: {output:?}");
+    fn change(&self, words: &[&str]) {
+        let (status, said) = self.steer(words);
+        assert_eq!(status, 0, "{words:?}: {said}");
     }
 
     #[track_caller]
     fn scale(&self, to: usize) {
-        self.steer(&["scale", &to.to_string()]);
+        self.change(&["scale", &to.to_string()]);
         assert_eq!(self.server.wait_for_workers(to).len(), to);
     }
 
     #[track_caller]
     fn schedule(&self, policy: &str) {
         let mark = self.server.log.mark();
-        self.steer(&["schedule", policy]);
+        self.change(&["schedule", policy]);
         let line = format!("schedule {policy} in place of ");
         self.server.log.wait(mark, &line);
     }
@@ -127,7 +110,7 @@ fn scale_by_signals(server: &Server, from: usize, to: usize) {
 both_modes! {
     fn everything_changes_and_nobody_notices(mode) {
         let _alone = alone();
-        let cluster = Steered::start(mode, &["--workers", "2"]);
+        let cluster = Steered::start(mode, &[]);
         let server = &cluster.server;
         let mut idle = Idle::start(server.address(), 200);
         let traffic = Traffic::start(server.address(), 64);
@@ -156,7 +139,7 @@ both_modes! {
 
     fn a_policy_changes_while_workers_come_and_go(mode) {
         let _alone = alone();
-        let cluster = Steered::start(mode, &["--workers", "2"]);
+        let cluster = Steered::start(mode, &[]);
         let server = &cluster.server;
         let mut idle = Idle::start(server.address(), 40);
         let traffic = Traffic::start(server.address(), 16);
@@ -212,7 +195,7 @@ both_modes! {
 fn upgrades_under_each_policy() {
     let _alone = alone();
     let mode = Mode::Processes;
-    let cluster = Steered::start(mode, &["--workers", "2"]);
+    let cluster = Steered::start(mode, &[]);
     let server = &cluster.server;
     let mut idle = Idle::start(server.address(), 40);
     let traffic = Traffic::start(server.address(), 16);

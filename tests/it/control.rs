@@ -2,6 +2,7 @@
 //! client does there harms the cluster.
 
 use crate::client::{Answer, Client};
+use crate::steered::Steered;
 use crate::support::{Directory, Mode, Server, both_modes, command, output, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -13,38 +14,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// A cluster with a control socket, which lies in a directory of its own.
-struct Steered {
-    server: Server,
-    socket: PathBuf,
-    _directory: Directory,
-}
-
 impl Steered {
-    fn start(mode: Mode, more: &[&str]) -> Self {
-        let directory = Directory::new();
-        let socket = directory.file("c.sock");
-        let mut arguments = vec!["--control", socket.to_str().unwrap()];
-        arguments.extend(["--workers", "2"]);
-        arguments.extend(more);
-        let server = Server::start(mode, &arguments);
-        Self {
-            server,
-            socket,
-            _directory: directory,
-        }
-    }
-
-    /// What the command says and its exit status.
-    fn steer(&self, arguments: &[&str]) -> (i32, String) {
-        let mut all = arguments.to_vec();
-        all.extend(["--control", self.socket.to_str().unwrap()]);
-        let output = output(command(&all));
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8(text).unwrap();
-        (output.status.code().unwrap(), text.trim_end().to_owned())
-    }
-
     fn ask(&self, method: &str, target: &str) -> Answer {
         let mut client = Client::connect_unix(&self.socket).unwrap();
         client.request(method, target, "", "").unwrap()

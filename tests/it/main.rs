@@ -1,6 +1,6 @@
 //! The whole program from outside: the real binary, on ports of its own, by its contract.
 //!
-//! `support` runs it, `turns` says beside whom, `client` talks to it, `watch` looks at its
+//! `support` runs it, `turns` says beside whom, `lines` what it says, `steered` one with a control socket, `client` talks to it, `watch` looks at its
 //! processes, `load` and `traffic` keep many connections busy; each other file is a part of the contract. Tests
 //! wait for lines and states, never for a time, and leave nothing behind.
 
@@ -16,6 +16,7 @@ mod descriptors;
 mod endings;
 mod fairness;
 mod kills;
+mod lines;
 mod listen;
 mod load;
 mod manual;
@@ -27,6 +28,7 @@ mod routes;
 mod service;
 mod standstill;
 mod steer;
+mod steered;
 mod stop;
 mod support;
 mod tidy;

@@ -4,6 +4,7 @@
 //! behind when its [`Server`] is dropped. Tests wait for lines and states; the one limit of time
 //! here is there to turn a hang into a failure.
 
+pub(crate) use crate::lines::{Lines, Mode, PATIENCE};
 use crate::turns::{Turn, beside_others};
 use crate::watch;
 use nix::sys::resource::{Resource, setrlimit};
@@ -11,36 +12,15 @@ use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes that works, on a machine with much else to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_mcluster");
-
-/// What carries the workers of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Processes,
-    Threads,
-}
-
-impl Mode {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Processes => "processes",
-            Self::Threads => "threads",
-        }
-    }
-}
 
 /// Runs a promise in each mode.
 macro_rules! both_modes {
@@ -74,65 +54,21 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-#[derive(Debug, Default)]
-struct Said {
-    lines: Vec<String>,
-    ended: bool,
-}
-
-/// What came out of a pipe, line by line, read by a thread of its own.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lines(Arc<(Mutex<Said>, Condvar)>);
-
 impl Lines {
-    /// Reads a pipe to its end.
-    pub(crate) fn of(pipe: impl Read + Send + 'static) -> Self {
-        let lines = Self::default();
-        let told = lines.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).split(b'\n') {
-                let Ok(line) = line else { break };
-                let line = String::from_utf8_lossy(&line).into_owned();
-                told.0.0.lock().unwrap().lines.push(line);
-                told.0.1.notify_all();
-            }
-            told.0.0.lock().unwrap().ended = true;
-            told.0.1.notify_all();
-        });
-        lines
-    }
-
     /// A place to search from: after everything said so far.
     pub(crate) fn mark(&self) -> usize {
-        self.0.0.lock().unwrap().lines.len()
-    }
-
-    pub(crate) fn all(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().lines.clone()
+        self.all().len()
     }
 
     /// Waits for the first line from `mark` on that `found` makes something of.
     #[track_caller]
     pub(crate) fn find<T>(&self, mark: usize, found: impl Fn(&str) -> Option<T>) -> T {
-        let start = Instant::now();
-        let (said, changed) = &*self.0;
-        let mut said = said.lock().unwrap();
         let mut next = mark;
-        loop {
-            while let Some(line) = said.lines.get(next) {
-                if let Some(it) = found(line) {
-                    return it;
-                }
-                next += 1;
-            }
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            if said.ended || left.is_zero() {
-                let all = said.lines.join("\n");
-                drop(said);
-                panic!("the line did not come, but:\n{all}");
-            }
-            said = changed.wait_timeout(said, left).unwrap().0;
-        }
+        self.until("a line", |lines, _| {
+            let new = lines.get(next..).unwrap_or_default();
+            next = next.max(lines.len());
+            new.iter().find_map(|line| found(line))
+        })
     }
 
     /// Waits for a line that contains `words`.
@@ -144,10 +80,10 @@ impl Lines {
     /// All lines, once whoever holds the other end has let go of it.
     #[track_caller]
     fn complete(&self) -> Vec<String> {
-        wait_until("the end of a pipe: somebody still holds it", || {
-            self.0.0.lock().unwrap().ended
-        });
-        self.all()
+        self.until(
+            "the end of a pipe: somebody still holds it",
+            |lines, ended| ended.then(|| lines.to_vec()),
+        )
     }
 }
 

@@ -12,6 +12,8 @@ mod ends;
 mod farewells;
 mod harness;
 mod http;
+#[path = "../it/lines.rs"]
+mod lines;
 mod listens;
 mod messages;
 mod programs;

@@ -4,88 +4,15 @@
 //! [`Run`] is dropped. Waits are for lines; the one limit of time turns a hang into a failure.
 
 use crate::PROGRAM;
+use crate::lines::Lines;
+pub(crate) use crate::lines::{Mode, PATIENCE};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
-
-/// Longer than anything takes that works, on a machine with much else to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What carries the workers of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Processes,
-    Threads,
-}
-
-impl Mode {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Processes => "processes",
-            Self::Threads => "threads",
-        }
-    }
-}
-
-/// What came out of a pipe, and whether that is all.
-#[derive(Default)]
-struct Said {
-    lines: Vec<String>,
-    ended: bool,
-}
-
-#[derive(Clone, Default)]
-struct Lines(Arc<(Mutex<Said>, Condvar)>);
-
-impl Lines {
-    fn of(pipe: impl Read + Send + 'static) -> Self {
-        let lines = Self::default();
-        let told = lines.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).split(b'\n') {
-                let Ok(line) = line else { break };
-                let line = String::from_utf8_lossy(&line).into_owned();
-                told.0.0.lock().unwrap().lines.push(line);
-                told.0.1.notify_all();
-            }
-            told.0.0.lock().unwrap().ended = true;
-            told.0.1.notify_all();
-        });
-        lines
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().lines.clone()
-    }
-
-    /// Waits until `found` makes something of what was said so far; it is also told whether that
-    /// is all.
-    #[track_caller]
-    fn wait<T>(&self, what: &str, mut found: impl FnMut(&[String], bool) -> Option<T>) -> T {
-        let start = Instant::now();
-        let (said, changed) = &*self.0;
-        let mut said = said.lock().unwrap();
-        loop {
-            if let Some(it) = found(&said.lines, said.ended) {
-                return it;
-            }
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            if said.ended || left.is_zero() {
-                let all = said.lines.join("\n");
-                drop(said);
-                panic!("waited in vain for {what}; it said:\n{all}\n");
-            }
-            said = changed.wait_timeout(said, left).unwrap().0;
-        }
-    }
-}
 
 /// A program, running.
 pub(crate) struct Run {
@@ -139,7 +66,7 @@ impl Run {
     #[track_caller]
     pub(crate) fn nth_line(&self, start: &str, nth: usize) -> String {
         let what = format!("line {nth} with {start:?}");
-        self.out.wait(&what, |lines, _| {
+        self.out.until(&what, |lines, _| {
             let mut rest = lines.iter().filter_map(|line| line.strip_prefix(start));
             rest.nth(nth).map(str::to_owned)
         })
@@ -154,7 +81,7 @@ impl Run {
     /// Waits for a line of the log that contains `words`.
     #[track_caller]
     pub(crate) fn log_line(&self, words: &str) -> String {
-        self.log.wait(words, |lines, _| {
+        self.log.until(words, |lines, _| {
             let mut lines = lines.iter();
             lines.find(|line| line.contains(words)).cloned()
         })
@@ -197,7 +124,7 @@ impl Run {
     pub(crate) fn silence(&mut self) -> Vec<String> {
         let all = self
             .out
-            .wait("the end of all that it said", |lines, ended| {
+            .until("the end of all that it said", |lines, ended| {
                 ended.then(|| lines.to_vec())
             });
         self.orphans.clear();

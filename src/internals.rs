@@ -31,7 +31,7 @@ impl Exchange {
     /// When no descriptors are left.
     pub fn new(app: App) -> io::Result<Self> {
         let reactor = Reactor::new()?;
-        let mut server = Server::new(Arc::new(app), Limits::default(), 1, None, None);
+        let mut server = Server::new(Arc::new(app), Limits::default(), 1, 0, None, None);
         let (client, socket) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
         server.begin(reactor.now());

@@ -6,19 +6,25 @@
 
 mod feed;
 mod middleware;
+mod pieces;
 mod reply;
 mod request;
 mod response;
 mod router;
+mod upgrade;
 
-pub(crate) use feed::Feed;
+pub(crate) use feed::{Fed, Feed};
+pub use feed::{Sender, Unsent};
 pub use middleware::Next;
+pub(crate) use pieces::Piece;
+pub use pieces::Pieces;
 pub(crate) use reply::{Elsewhere, Job};
 pub use reply::{IntoReply, Reply, after, pooled};
 pub(crate) use request::Parts;
 pub use request::Request;
 pub use response::{Body, IntoResponse, Response};
 pub(crate) use response::{Trailers, trailer_section};
+pub(crate) use upgrade::{Next as After, Protocol};
 
 use crate::board::Slot;
 use crate::http::Method;

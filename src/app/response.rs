@@ -3,10 +3,13 @@
 //! Owns that no field can break the framing; leaves framing itself (Content-Length, chunks,
 //! Connection, Date) to `server`.
 
-use super::Feed;
+use super::Pieces;
+use super::feed::{self, Feed, Sender};
+use super::upgrade::{Protocol, Switch};
 use crate::http;
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -30,12 +33,14 @@ pub enum Body {
     Static(&'static [u8]),
     /// Bytes.
     Bytes(Vec<u8>),
+    /// Bytes and parts of files, of known length.
+    Pieces(Pieces),
     /// Pieces made one by one as the client takes them; their sum is not known in advance, so
     /// they go out in chunks (or until the connection closes, in HTTP/1.0). A panic of the
     /// iterator cuts the answer short, so that the client can tell.
     Stream(Box<dyn Iterator<Item = Vec<u8>> + Send>),
-    /// Pieces that somebody puts in while the client waits for them.
-    #[doc(hidden)]
+    /// Pieces that a [`Sender`] puts in while the client waits for them; see
+    /// [`Response::channel`].
     Feed(Feed),
 }
 
@@ -45,6 +50,7 @@ impl fmt::Debug for Body {
             Self::Empty => f.write_str("Empty"),
             Self::Static(bytes) => write!(f, "Static({} bytes)", bytes.len()),
             Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Pieces(pieces) => pieces.fmt(f),
             Self::Stream(_) => f.write_str("Stream"),
             Self::Feed(_) => f.write_str("Feed"),
         }
@@ -74,6 +80,8 @@ pub struct Response {
     close: bool,
     body: Body,
     trailers: Option<Trailers>,
+    /// Boxed, so that all other answers carry a word.
+    switch: Option<Box<Switch>>,
 }
 
 impl fmt::Debug for Response {
@@ -101,6 +109,7 @@ impl Response {
             close: false,
             body: Body::Empty,
             trailers: None,
+            switch: None,
         }
         .with_status(status)
     }
@@ -156,6 +165,47 @@ impl Response {
             body: Body::Stream(Box::new(pieces.into_iter().map(Into::into))),
             ..Self::new(200)
         }
+    }
+
+    /// 200 with a body that the [`Sender`] feeds from now on, from any thread; its type is
+    /// `application/octet-stream` unless a Content-Type is set. The length is not known, so it goes
+    /// out in chunks (or until the connection closes, in HTTP/1.0).
+    pub fn channel() -> (Sender, Self) {
+        Self::fed(None)
+    }
+
+    /// The same, and whenever nothing has been sent for as long as `every`, the client gets `piece`:
+    /// a sign of life, in a format that has one.
+    pub fn channel_with_heartbeat(every: Duration, piece: &'static [u8]) -> (Sender, Self) {
+        Self::fed(Some((every, piece)))
+    }
+
+    fn fed(heartbeat: Option<(Duration, &'static [u8])>) -> (Sender, Self) {
+        let (sender, feed) = feed::channel(heartbeat);
+        let response = Self {
+            content_type: Some(BINARY),
+            body: Body::Feed(feed),
+            ..Self::new(200)
+        };
+        (sender, response)
+    }
+
+    /// The same as 101: `protocol` goes on with the connection, by that name (RFC 9110 7.8).
+    #[must_use]
+    pub(crate) fn switch(mut self, name: &'static str, protocol: Box<dyn Protocol>) -> Self {
+        self.status = 101;
+        self.body = Body::Empty;
+        self.content_type = None;
+        self.switch = Some(Box::new(Switch { name, protocol }));
+        self
+    }
+
+    /// 426: only by that protocol (RFC 9110 15.5.22).
+    pub(crate) fn upgrade_required(name: &str) -> Self {
+        let mut response = Self::text("426 Upgrade Required\n").with_status(426);
+        http::field(&mut response.fields, "Upgrade", name.as_bytes());
+        http::field(&mut response.fields, "Connection", b"Upgrade");
+        response
     }
 
     /// The same with fields behind its stream (RFC 9112 7.1.2), made when the last piece is out: a
@@ -257,8 +307,12 @@ impl Response {
         self.close
     }
 
-    pub(crate) fn into_body(self) -> (Body, Option<Trailers>) {
-        (self.body, self.trailers)
+    pub(crate) fn switches_to(&self) -> Option<&'static str> {
+        self.switch.as_ref().map(|switch| switch.name)
+    }
+
+    pub(crate) fn into_parts(self) -> (Body, Option<Trailers>, Option<Box<Switch>>) {
+        (self.body, self.trailers, self.switch)
     }
 }
 

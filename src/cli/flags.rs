@@ -140,6 +140,10 @@ pub(super) struct Serve {
     #[arg(long, value_name = "TIME", env = "MCLUSTER_WRITE_TIMEOUT", value_parser = duration, default_value = "30s")]
     write_timeout: Duration,
 
+    /// Bytes a second below which a client that sends a body or takes an answer is too slow; 0 is off
+    #[arg(long, value_name = "SIZE", env = "MCLUSTER_MIN_RATE", value_parser = size, default_value = "256")]
+    min_rate: u64,
+
     /// Connections of one worker; beyond it takes no new one until one ends
     #[arg(long, value_name = "N", env = "MCLUSTER_MAX_CONNECTIONS", value_parser = value_parser!(u64).range(1..=1_000_000), default_value = "10000")]
     max_connections: u64,
@@ -235,6 +239,7 @@ impl Serve {
             body_timeout: self.body_timeout,
             idle_timeout: self.idle_timeout,
             write_timeout: self.write_timeout,
+            min_rate: self.min_rate,
             connections: self.max_connections as usize,
         }
     }

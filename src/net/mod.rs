@@ -1,14 +1,17 @@
-//! The reactor's parts: readiness, one clock reading a turn, and time limits kept as queues.
+//! The reactor's parts: readiness, one clock reading a turn, time limits kept as queues, and words
+//! from other threads.
 //!
 //! Owns the epoll set (through mio) and the order of deadlines. May use `sys`; leaves to `server`,
 //! `worker` and `primary` what a token means and what a deadline is for.
 
 mod listen;
+mod mailbox;
 mod poll;
 mod timers;
 
 pub use listen::Listen;
 pub(crate) use listen::{MAX_BACKLOG, resume, url};
+pub(crate) use mailbox::{Line, Mailbox};
 pub(crate) use poll::{
     Reactor, Ready, Waker, deregister, register, register_listener, register_once, register_reader,
     token,

@@ -6,6 +6,7 @@
 
 use super::output::{self, Flushed, Output};
 use super::respond::Meta;
+use super::upgraded::Upgraded;
 use super::{Draining, HANDED_BYTES, Handed, Limit, Turn};
 use crate::app::{Job, Parts, Response};
 use crate::http::{self, ChunkedDecoder};
@@ -38,6 +39,8 @@ pub(super) enum State {
     Body(Box<Incoming>),
     /// Its handler's answer.
     Handler(Box<Waiting>),
+    /// Whatever another protocol waits for.
+    Upgraded(Box<Upgraded>),
     /// The peer's end, reading and dropping up to so many bytes more.
     Linger(usize),
 }
@@ -104,16 +107,18 @@ pub(super) struct Connection {
     pub(super) registered: bool,
     /// Whether it will be driven in the next turn anyway.
     pub(super) queued: bool,
-    socket: OwnedFd,
+    /// When it will be driven at the latest.
+    pub(super) alarm: Option<Instant>,
+    pub(super) socket: OwnedFd,
     pub(super) peer: Peer,
     /// The listener that it came in by.
     pub(super) listener: u32,
     /// Somebody else may still hold a copy, so closing ours would not end the connection.
     handed: bool,
     /// There may be something to read.
-    readable: bool,
+    pub(super) readable: bool,
     /// The peer will send no more: read to the end even after a short read.
-    read_closed: bool,
+    pub(super) read_closed: bool,
     /// The end has been read.
     pub(super) ended: bool,
     /// At least one request was answered.
@@ -145,6 +150,7 @@ impl Connection {
             key,
             registered: false,
             queued: false,
+            alarm: None,
             socket,
             peer: handed.peer,
             listener: handed.listener,
@@ -235,6 +241,12 @@ impl Connection {
                     None => return Ok(wait(None, false)),
                 }
                 continue;
+            }
+            if let State::Upgraded(_) = self.state {
+                match self.converse(turn, &mut reads)? {
+                    Some(step) => return Ok(step),
+                    None => continue,
+                }
             }
             if let Some(ending) = self.ending.take()
                 && !self.begin_linger(ending)?
@@ -400,12 +412,20 @@ impl Connection {
         true
     }
 
-    /// Ends the connection.
-    pub(super) fn close(self, turn: &mut Turn) {
-        if let State::Handler(waiting) = &self.state {
-            turn.counters.in_flight -= 1;
-            turn.stale_delays += usize::from(waiting.delayed.is_some());
+    /// When it is to be driven although nothing has happened.
+    pub(super) fn alarm_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Upgraded(upgraded) => upgraded.deadline(),
+            _ => self.output.as_ref()?.deadline(),
         }
+    }
+
+    /// Ends the connection.
+    pub(super) fn close(mut self, turn: &mut Turn) {
+        if let State::Handler(_) = &self.state {
+            turn.counters.in_flight -= 1;
+        }
+        self.end_upgraded();
         if self.output.as_deref().is_some_and(Output::ends_by_close) {
             // An answer that only the end delimits must not look complete when it is not.
             socket::reset(self.socket.as_fd());
@@ -416,6 +436,6 @@ impl Connection {
     }
 }
 
-fn wait(limit: Option<Limit>, restart: bool) -> Step {
+pub(super) fn wait(limit: Option<Limit>, restart: bool) -> Step {
     Step::Wait { limit, restart }
 }

@@ -25,6 +25,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// The longest pause of a client that does not take its answer.
     pub write_timeout: Duration,
+    /// Bytes a second below which a client is too slow, in sending a body or taking an answer, once
+    /// it has had as long as the pause that it may make; 0 is off.
+    pub min_rate: u64,
     /// Connections of one worker; beyond it takes no new one until one ends.
     pub connections: usize,
 }
@@ -39,6 +42,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
+            min_rate: 256,
             connections: 10_000,
         }
     }

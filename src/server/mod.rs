@@ -10,6 +10,7 @@
 //! The cost of a keep-alive request is one read and one write; see the speed rules in the crate's
 //! documentation.
 
+mod alarms;
 mod conn;
 mod date;
 mod drain;
@@ -20,6 +21,7 @@ mod requests;
 mod respond;
 #[cfg(test)]
 mod tests;
+mod upgraded;
 
 use crate::app::{App, Response};
 use crate::board::Slot;
@@ -29,9 +31,10 @@ use crate::metrics::Counters;
 pub(crate) use crate::net::MAX_BACKLOG;
 use crate::net::token::LISTENERS;
 use crate::net::token::{FIRST, Key};
-use crate::net::{Ready, Timers, Waker, register};
+use crate::net::{Mailbox, Ready, Timers, Waker, register};
 use crate::pool::{OnStart, Pool};
 use crate::sys::listener::{Listener, Peer};
+use alarms::Alarms;
 use conn::{Connection, Step};
 use date::Date;
 use gate::{Accepted, Gate};
@@ -39,8 +42,6 @@ pub(crate) use limits::LONGEST;
 use limits::Limit;
 pub use limits::Limits;
 use slab::Slab;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
@@ -89,10 +90,9 @@ struct Turn {
     worker: u32,
     slot: Option<Slot>,
     pool: Option<Pool<Response>>,
-    /// Answers that wait for their time.
-    delayed: BinaryHeap<Reverse<(Instant, Key)>>,
-    /// How many of them have lost their connection.
-    stale_delays: usize,
+    alarms: Alarms,
+    /// Which connections other threads have something for.
+    mailbox: Arc<Mailbox>,
     now: Instant,
     date: Date,
     input: Box<[u8]>,
@@ -123,17 +123,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server for `app`. Responses of CPU-heavy handlers come from `pool` where there is one;
-    /// `worker` is the number that requests carry; what it is doing is noted in `slot`.
+    /// A server for `app` on this thread's loop, which `waker` wakes. CPU-heavy handlers run on so
+    /// many `threads`, if there are any; `worker` is the number that requests carry; what it is
+    /// doing is noted in `slot`.
     pub(crate) fn new(
         app: Arc<App>,
         limits: Limits,
         worker: u32,
-        pool: Option<(usize, Waker)>,
+        threads: usize,
+        waker: Option<Waker>,
         slot: Option<Slot>,
     ) -> Self {
         let now = Instant::now();
-        let pool = pool.map(|(size, waker)| Pool::new(&format!("pool {worker}"), size, waker));
+        let pool = waker.clone().filter(|_| threads > 0);
+        let pool = pool.map(|waker| Pool::new(&format!("pool {worker}"), threads, waker));
         Self {
             timers: Timers::new(&Limit::durations(&limits)),
             turn: Turn {
@@ -146,8 +149,8 @@ impl Server {
                 worker,
                 slot,
                 pool,
-                delayed: BinaryHeap::new(),
-                stale_delays: 0,
+                alarms: Alarms::default(),
+                mailbox: Mailbox::new(waker),
                 now,
                 date: Date::new(now),
                 input: vec![0; INPUT_BYTES].into_boxed_slice(),
@@ -323,6 +326,13 @@ impl Server {
                 }
             }
         }
+        if matches!(step, Step::Wait { .. })
+            && let Some(at) = connection.alarm_at()
+            && connection.alarm.is_none_or(|alarm| at < alarm)
+        {
+            connection.alarm = Some(at);
+            self.turn.alarms.set(at, key);
+        }
         match step {
             Step::Close => self.close(registry, key),
             Step::HandBack => self.give_back(registry, key),
@@ -345,13 +355,18 @@ impl Server {
     fn remove(&mut self, key: Key) -> Connection {
         self.timers.disarm(key.index);
         self.turn.counters.open -= 1;
-        self.connections.remove(key.index as usize)
+        let connection = self.connections.remove(key.index as usize);
+        if connection.alarm.is_some() {
+            self.turn.alarms.lost();
+            let holds = |key| holds(&self.connections, key);
+            self.turn.alarms.forget_stale(holds);
+        }
+        connection
     }
 
     fn close(&mut self, registry: &mio::Registry, key: Key) {
         let connection = self.remove(key);
         connection.close(&mut self.turn);
-        self.forget_stale_delays();
         if self.gate.paused() && self.connections.len() < self.turn.limits.connections {
             self.gate.resume(registry);
         }
@@ -372,20 +387,14 @@ impl Server {
             let response = done.outcome.unwrap_or_else(|panic| resume_unwind(panic));
             self.resume(registry, Key::from_token(done.ticket as usize), response);
         }
-        while let Some(&Reverse((at, key))) = self.turn.delayed.peek() {
-            if at > self.turn.now {
-                break;
+        for number in self.turn.mailbox.take() {
+            let key = Key::from_token(number as usize);
+            if self.holds(key) {
+                self.drive(registry, key);
             }
-            self.turn.delayed.pop();
-            if !self.holds(key) {
-                self.turn.stale_delays = self.turn.stale_delays.saturating_sub(1);
-                continue;
-            }
-            let job = self.connections[key.index as usize].delayed_job();
-            if let Some(job) = job {
-                let response = job.run();
-                self.resume(registry, key, response);
-            }
+        }
+        while let Some((at, key)) = self.turn.alarms.pop(self.turn.now) {
+            self.alarm(registry, at, key);
         }
         while let Some((index, kind)) = self.timers.pop_expired(self.turn.now) {
             let connection = &mut self.connections[index as usize];
@@ -399,19 +408,24 @@ impl Server {
         self.gate.resume_at(registry, self.turn.now);
     }
 
-    /// Forgets delayed answers whose connections have ended, once they are the most of them.
-    fn forget_stale_delays(&mut self) {
-        if self.turn.stale_delays > 64 && self.turn.stale_delays * 2 > self.turn.delayed.len() {
-            let mut delayed = std::mem::take(&mut self.turn.delayed);
-            delayed.retain(|Reverse((_, key))| self.holds(*key));
-            self.turn.delayed = delayed;
-            self.turn.stale_delays = 0;
+    /// The time has come to look at a connection.
+    fn alarm(&mut self, registry: &mio::Registry, at: Instant, key: Key) {
+        if !self.holds(key) {
+            self.turn.alarms.was_stale();
+            return;
+        }
+        let connection = &mut self.connections[key.index as usize];
+        if connection.alarm == Some(at) {
+            connection.alarm = None;
+        }
+        match connection.delayed_job() {
+            Some(job) => self.resume(registry, key, job.run()),
+            None => self.drive(registry, key),
         }
     }
 
     fn holds(&self, key: Key) -> bool {
-        let connection = self.connections.get(key.index as usize);
-        connection.is_some_and(|connection| connection.key == key)
+        holds(&self.connections, key)
     }
 
     /// The answer that a connection waited for is there.
@@ -429,21 +443,13 @@ impl Server {
         self.resume(registry, Key::from_token(ticket as usize), response);
     }
 
-    /// There is more in the [`Feed`](crate::app::Feed) that was the answer to that ticket.
-    pub(crate) fn fed(&mut self, registry: &mio::Registry, ticket: u64) {
-        let key = Key::from_token(ticket as usize);
-        if self.holds(key) {
-            self.drive(registry, key);
-        }
-    }
-
     /// When [`Server::proceed`] must be called next, if nothing becomes ready before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || self.turn.mailbox.has_any() {
             return Some(self.turn.now);
         }
-        let delayed = self.turn.delayed.peek().map(|Reverse((at, _))| *at);
-        [self.timers.next_deadline(), delayed, self.gate.deadline()]
+        let alarm = self.turn.alarms.next();
+        [self.timers.next_deadline(), alarm, self.gate.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -476,4 +482,9 @@ impl Server {
     pub(crate) fn is_empty(&self) -> bool {
         self.connections.is_empty() && self.given_back.is_empty()
     }
+}
+
+fn holds(connections: &Slab<Connection>, key: Key) -> bool {
+    let connection = connections.get(key.index as usize);
+    connection.is_some_and(|connection| connection.key == key)
 }

@@ -1,87 +1,84 @@
 //! What one connection has still to send.
 //!
 //! Owns the order: the loop's buffer is always older than the pieces queued here, and a stream
-//! is asked for more only when both are empty. An idle connection owns none of it.
+//! (`stream`) is asked for more only when both are empty. An idle connection owns none of it.
+
+mod stream;
 
 use super::Turn;
 use super::respond::Framing;
-use crate::app::{Feed, Trailers, panic_message, trailer_section};
-use crate::http;
+use crate::app::{self, Trailers};
 use crate::sys::socket;
-use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stream::{Pulled, Source, Stream};
 
 /// A body up to this size is copied behind its head; a larger one is sent from where it lies.
 const COPIED: usize = 16 * 1024;
-
-/// What a stream may put into one write.
-const STREAM_BYTES: usize = 32 * 1024;
-const STREAM_PIECES: usize = 64;
 
 /// What one connection may write in one turn of the loop before others have theirs, give or take
 /// a write: a client that takes a large body as fast as it is written must not hold up the rest.
 const BYTES_PER_TURN: usize = 512 * 1024;
 
-/// Pieces given to one writev(2).
+/// Pieces given to one write.
 const SLICES: usize = 8;
+
+/// What is read at once of a file that sendfile(2) cannot send.
+const READ_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug)]
 enum Piece {
     Static(&'static [u8]),
     Owned(Vec<u8>),
+    /// So many bytes of a file, from there on.
+    File {
+        file: Arc<File>,
+        offset: u64,
+        left: u64,
+    },
 }
 
 impl Piece {
-    fn bytes(&self) -> &[u8] {
+    /// What is in memory.
+    fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Static(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
+            Self::Static(bytes) => Some(bytes),
+            Self::Owned(bytes) => Some(bytes),
+            Self::File { .. } => None,
         }
     }
 }
 
-/// Where the pieces of a stream come from.
-enum Source {
-    Pieces(Box<dyn Iterator<Item = Vec<u8>> + Send>),
-    Feed(Feed),
+/// How fast a client takes what is written, over the time that it was waited for.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Since when it takes nothing.
+    since: Option<Instant>,
+    /// How long it was waited for before that, and what it took then.
+    waited: Duration,
+    taken: u64,
 }
 
-/// What a source says when it is asked.
-enum Next {
-    Piece(Vec<u8>),
-    NothingYet,
-    End,
-}
-
-impl Source {
-    fn next(&mut self) -> Next {
-        match self {
-            Self::Pieces(pieces) => pieces.next().map_or(Next::End, Next::Piece),
-            Self::Feed(feed) => match feed.take() {
-                Some(piece) => Next::Piece(piece),
-                None if feed.is_closed() => Next::End,
-                None => Next::NothingYet,
-            },
+impl Pace {
+    /// The client was written to at `now`, took so many bytes, and takes no more (or it does).
+    fn note(&mut self, now: Instant, taken: u64, blocked: bool) {
+        if let Some(since) = self.since {
+            self.waited += now.saturating_duration_since(since);
+            self.taken += taken;
         }
+        self.since = blocked.then_some(now);
     }
-}
 
-/// How asking a stream for more ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pulled {
-    More,
-    NothingYet,
-    Ended,
-}
-
-struct Stream {
-    pieces: Source,
-    chunked: bool,
-    trailers: Option<Trailers>,
+    /// Whether it has been slower than so many bytes a second for longer than `grace`.
+    fn is_below(&self, rate: u64, grace: Duration) -> bool {
+        self.waited > grace && (self.taken as f64) < rate as f64 * self.waited.as_secs_f64()
+    }
 }
 
 /// The unsent rest of a connection's answers.
@@ -93,6 +90,7 @@ pub(super) struct Output {
     stream: Option<Stream>,
     /// Only the end of the connection tells where the answer ends.
     until_close: bool,
+    pace: Pace,
 }
 
 impl fmt::Debug for Output {
@@ -121,10 +119,11 @@ pub(super) enum Flushed {
 pub(super) fn body(
     output: &mut Option<Box<Output>>,
     out: &mut Vec<u8>,
-    body: crate::app::Body,
+    body: app::Body,
     framing: Framing,
+    now: Instant,
 ) {
-    use crate::app::Body;
+    use app::Body;
     if framing == Framing::None {
         return;
     }
@@ -134,19 +133,49 @@ pub(super) fn body(
         Body::Bytes(bytes) if bytes.len() <= COPIED => out.extend_from_slice(&bytes),
         Body::Static(bytes) => queue(output).push_back(Piece::Static(bytes)),
         Body::Bytes(bytes) => queue(output).push_back(Piece::Owned(bytes)),
-        Body::Stream(pieces) => stream(output, Source::Pieces(pieces), framing),
-        Body::Feed(feed) => stream(output, Source::Feed(feed), framing),
+        Body::Pieces(pieces) => {
+            for piece in pieces.into_pieces() {
+                add_piece(output, out, piece);
+            }
+        }
+        Body::Stream(pieces) => stream(output, Source::Pieces(pieces), framing, now),
+        Body::Feed(feed) => stream(output, Source::Feed(feed), framing, now),
     }
 }
 
-fn stream(output: &mut Option<Box<Output>>, pieces: Source, framing: Framing) {
+/// Adds one of several pieces: what is small goes into the loop's buffer while nothing is queued.
+fn add_piece(output: &mut Option<Box<Output>>, out: &mut Vec<u8>, piece: app::Piece) {
+    let copied = output.is_none().then_some(COPIED);
+    match piece {
+        app::Piece::Bytes(bytes) if Some(bytes.len()) <= copied => out.extend_from_slice(&bytes),
+        app::Piece::Bytes(bytes) => queue(output).push_back(Piece::Owned(bytes)),
+        app::Piece::File {
+            file,
+            offset,
+            length,
+        } => {
+            if copied.is_some_and(|most| length <= most as u64) {
+                let start = out.len();
+                out.resize(start + length as usize, 0);
+                if file.read_exact_at(&mut out[start..], offset).is_ok() {
+                    return;
+                }
+                // Shorter than it was, most likely: sending it will tell.
+                out.truncate(start);
+            }
+            queue(output).push_back(Piece::File {
+                file,
+                offset,
+                left: length,
+            });
+        }
+    }
+}
+
+fn stream(output: &mut Option<Box<Output>>, pieces: Source, framing: Framing, now: Instant) {
     let output = output.get_or_insert_default();
     output.until_close = framing == Framing::UntilClose;
-    output.stream = Some(Stream {
-        pieces,
-        chunked: framing == Framing::Chunked,
-        trailers: None,
-    });
+    output.stream = Some(Stream::new(pieces, framing, now));
 }
 
 fn queue(output: &mut Option<Box<Output>>) -> &mut VecDeque<Piece> {
@@ -158,7 +187,8 @@ fn queue(output: &mut Option<Box<Output>>) -> &mut VecDeque<Piece> {
 ///
 /// # Errors
 ///
-/// When the connection is gone, or its stream panicked: then the answer is cut short.
+/// When the connection is gone, its client too slow, its stream panicked, or a file is shorter than
+/// it was: then the answer is cut short.
 pub(super) fn flush(
     socket: BorrowedFd<'_>,
     output: &mut Option<Box<Output>>,
@@ -179,7 +209,7 @@ pub(super) fn flush(
             Written::Enough => return Ok(Flushed::More),
             Written::All if waiting.stream.is_none() => *output = None,
             Written::All => {
-                let pulled = waiting.pull(&mut turn.out)?;
+                let pulled = waiting.pull(turn)?;
                 written = waiting.write(socket, turn, &mut share)?;
                 match (written, pulled) {
                     (Written::All, Pulled::More) => return Ok(Flushed::More),
@@ -233,6 +263,7 @@ impl Output {
         turn: &mut Turn,
         share: &mut usize,
     ) -> io::Result<Written> {
+        let before = turn.counters.bytes_out;
         let mut buffered = 0;
         let written = loop {
             let rest = &turn.out[buffered..];
@@ -242,14 +273,11 @@ impl Output {
             if *share == 0 {
                 break Written::Enough;
             }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            slices[0] = IoSlice::new(rest);
-            let mut skip = self.sent;
-            for (slice, piece) in slices[1..].iter_mut().zip(&self.queue) {
-                *slice = IoSlice::new(&piece.bytes()[skip..]);
-                skip = 0;
-            }
-            match socket::writev(socket, &slices) {
+            let sent = match rest.is_empty() {
+                true => self.write_queue(socket, *share),
+                false => self.write_slices(socket, rest),
+            };
+            match sent {
                 Ok(sent) => {
                     turn.counters.bytes_out += sent as u64;
                     *share = share.saturating_sub(sent);
@@ -267,7 +295,53 @@ impl Output {
             self.queue.push_front(Piece::Owned(rest));
         }
         turn.out.clear();
+        let taken = turn.counters.bytes_out - before;
+        self.pace.note(turn.now, taken, written == Written::Blocked);
+        let limits = &turn.limits;
+        if self.pace.is_below(limits.min_rate, limits.write_timeout) {
+            return Err(io::Error::other("the client takes its answer too slowly"));
+        }
         Ok(written)
+    }
+
+    /// Writes `rest` and the bytes that are queued behind it.
+    fn write_slices(&self, socket: BorrowedFd<'_>, rest: &[u8]) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        slices[0] = IoSlice::new(rest);
+        let mut skip = self.sent;
+        let mut file_follows = false;
+        for (slice, piece) in slices[1..].iter_mut().zip(&self.queue) {
+            let Some(bytes) = piece.bytes() else {
+                file_follows = true;
+                break;
+            };
+            *slice = IoSlice::new(&bytes[skip..]);
+            skip = 0;
+        }
+        match file_follows {
+            // The kernel holds it back for a moment, to send it with what follows.
+            true => socket::writev_more(socket, &slices),
+            false => socket::writev(socket, &slices),
+        }
+    }
+
+    /// Writes what is queued first: bytes, or at most `share` of a file.
+    fn write_queue(&mut self, socket: BorrowedFd<'_>, share: usize) -> io::Result<usize> {
+        let Some(Piece::File { file, offset, left }) = self.queue.front() else {
+            return self.write_slices(socket, &[]);
+        };
+        let (offset, count) = (*offset, (*left).min(share as u64));
+        match socket::send_file(socket, file.as_fd(), offset, count as usize) {
+            Ok(0) => Err(io::Error::other("a file is shorter than it was")),
+            Err(error) if socket::cannot_send_file(&error) => {
+                let mut bytes = vec![0; count.min(READ_BYTES) as usize];
+                file.read_exact_at(&mut bytes, offset)?;
+                self.advance(bytes.len());
+                self.queue.push_front(Piece::Owned(bytes));
+                self.write_slices(socket, &[])
+            }
+            sent => sent,
+        }
     }
 
     /// Whether only the end of the connection tells where the answer ends.
@@ -276,8 +350,21 @@ impl Output {
     }
 
     fn advance(&mut self, mut count: usize) {
-        while let Some(first) = self.queue.front() {
-            let left = first.bytes().len() - self.sent;
+        while let Some(first) = self.queue.front_mut() {
+            let left = match first {
+                Piece::File { offset, left, .. } => {
+                    let sent = (*left).min(count as u64);
+                    *offset += sent;
+                    *left -= sent;
+                    count -= sent as usize;
+                    match *left {
+                        0 => 0,
+                        _ => return,
+                    }
+                }
+                Piece::Static(bytes) => bytes.len() - self.sent,
+                Piece::Owned(bytes) => bytes.len() - self.sent,
+            };
             if count < left {
                 self.sent += count;
                 return;
@@ -288,62 +375,15 @@ impl Output {
         }
     }
 
+    /// When it has something to send even if nobody says anything.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.stream.as_ref()?.deadline()
+    }
+
     /// Sends the fields that `trailers` makes behind the stream, if there is one.
     pub(super) fn add_trailers(&mut self, trailers: Trailers) {
         if let Some(stream) = &mut self.stream {
             stream.trailers = Some(trailers);
         }
     }
-
-    /// Asks the stream for one write's worth.
-    fn pull(&mut self, out: &mut Vec<u8>) -> io::Result<Pulled> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(Pulled::Ended);
-        };
-        for _ in 0..STREAM_PIECES {
-            let next = catch_unwind(AssertUnwindSafe(|| stream.pieces.next()));
-            match next {
-                Ok(Next::Piece(piece)) if piece.len() > COPIED => {
-                    if stream.chunked {
-                        http::chunk_start(out, piece.len());
-                        self.queue.push_back(Piece::Owned(piece));
-                        self.queue.push_back(Piece::Static(b"\r\n"));
-                    } else {
-                        self.queue.push_back(Piece::Owned(piece));
-                    }
-                    // The queue is behind the buffer: nothing more may go into the buffer.
-                    return Ok(Pulled::More);
-                }
-                Ok(Next::NothingYet) => return Ok(Pulled::NothingYet),
-                Ok(Next::Piece(piece)) if stream.chunked => http::chunk(out, &piece),
-                Ok(Next::Piece(piece)) => out.extend_from_slice(&piece),
-                Ok(Next::End) => {
-                    match stream.trailers.take() {
-                        _ if !stream.chunked => {}
-                        None => http::last_chunk(out),
-                        Some(trailers) => {
-                            let fields = catch_unwind(AssertUnwindSafe(trailers));
-                            let fields = fields.map_err(|panic| cut_short(&*panic))?;
-                            http::last_chunk_start(out);
-                            trailer_section(out, fields);
-                            out.extend_from_slice(b"\r\n");
-                        }
-                    }
-                    self.stream = None;
-                    return Ok(Pulled::Ended);
-                }
-                Err(panic) => return Err(cut_short(&*panic)),
-            }
-            if out.len() >= STREAM_BYTES {
-                break;
-            }
-        }
-        Ok(Pulled::More)
-    }
-}
-
-/// The error of a stream that panicked: its answer ends where it was.
-fn cut_short(panic: &(dyn Any + Send)) -> io::Error {
-    log::error!("a response's stream panicked: {}", panic_message(panic));
-    io::Error::other("a response's stream panicked")
 }

@@ -7,11 +7,11 @@
 use super::conn::{Connection, Ending, Incoming, Rest, State, Waiting};
 use super::output;
 use super::respond::{self, Meta};
+use super::upgraded::Upgraded;
 use super::{Draining, Turn};
-use crate::app::{Failure, Job, Parts, Reply, Request, Response};
+use crate::app::{Body, Failure, Job, Parts, Reply, Request, Response};
 use crate::http::{self, ChunkedDecoder, Framing, Parsed};
 use crate::pool::Ticket;
-use std::cmp::Reverse;
 use std::mem;
 
 /// Answers collected before they are written.
@@ -33,7 +33,10 @@ impl Connection {
                 || self.output.is_some()
                 || *requests == 0
                 || turn.out.len() >= OUT_BYTES
-                || matches!(self.state, State::Handler(_) | State::Linger(_));
+                || matches!(
+                    self.state,
+                    State::Handler(_) | State::Upgraded(_) | State::Linger(_)
+                );
             if stop {
                 self.unparsed = !rest.is_empty();
                 return used;
@@ -123,7 +126,8 @@ impl Connection {
             Reply::Pooled(job) => job.0,
             Reply::After(delay, job) => {
                 let at = turn.now + delay;
-                turn.delayed.push(Reverse((at, self.key)));
+                turn.alarms.set(at, self.key);
+                self.alarm = Some(at);
                 return self.wait_for_handler(turn, meta, Some(job.0), None);
             }
             Reply::Elsewhere(ask) => {
@@ -198,8 +202,17 @@ impl Connection {
         let ours = !response.wants_close() && turn.draining != Draining::Close;
         let keep = meta.keep_alive && ours;
         let (framing, keep) = respond::head(&mut turn.out, &response, meta, keep, &turn.date);
-        let (body, trailers) = response.into_body();
-        output::body(&mut self.output, &mut turn.out, body, framing);
+        let (mut body, trailers, switch) = response.into_parts();
+        if let Some(mut switch) = switch {
+            let line = turn.mailbox.line(self.key.token() as u64);
+            switch.protocol.begin(line, turn.now);
+            self.state = State::Upgraded(Upgraded::new(switch.protocol));
+            return;
+        }
+        if let Body::Feed(feed) = &mut body {
+            feed.attach(turn.mailbox.line(self.key.token() as u64));
+        }
+        output::body(&mut self.output, &mut turn.out, body, framing, turn.now);
         if let (Some(trailers), Some(output)) = (trailers, &mut self.output)
             && meta.trailers
         {

@@ -77,10 +77,16 @@ pub(super) fn head(
     if !response.has_date() {
         out.extend_from_slice(date.field());
     }
+    if let Some(protocol) = response.switches_to() {
+        http::field(out, "Upgrade", protocol.as_bytes());
+        out.extend_from_slice(b"Connection: Upgrade\r\n\r\n");
+        return (Framing::None, true);
+    }
     let length = match response.body() {
         Body::Empty => Some(0),
-        Body::Static(bytes) => Some(bytes.len()),
-        Body::Bytes(bytes) => Some(bytes.len()),
+        Body::Static(bytes) => Some(bytes.len() as u64),
+        Body::Bytes(bytes) => Some(bytes.len() as u64),
+        Body::Pieces(pieces) => Some(pieces.len()),
         Body::Stream(_) | Body::Feed(_) => None,
     };
     let mut keep = keep;
@@ -93,7 +99,7 @@ pub(super) fn head(
             Framing::None
         }
         Some(length) => {
-            http::content_length(out, length as u64);
+            http::content_length(out, length);
             Framing::Length
         }
         None if meta.http10 => {

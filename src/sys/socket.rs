@@ -6,7 +6,10 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use nix::sys::sendfile::sendfile;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown, socketpair,
+};
 use nix::sys::uio;
 use nix::unistd;
 
@@ -43,6 +46,40 @@ pub(crate) fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
 pub(crate) fn writev(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let slices = &slices[..slices.len().min(MAX_SLICES)];
     retry(|| uio::writev(fd, slices))
+}
+
+/// As [`writev`], of a connected socket, and more will follow at once, which the kernel may wait for
+/// before it sends; see `MSG_MORE` in send(2).
+///
+/// # Errors
+///
+/// As [`write()`], and `ENOTSOCK`.
+pub(crate) fn writev_more(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let slices = &slices[..slices.len().min(MAX_SLICES)];
+    let flags = MsgFlags::from_bits_retain(libc::MSG_MORE) | MsgFlags::MSG_NOSIGNAL;
+    retry(|| sendmsg::<()>(fd.as_raw_fd(), slices, &[], flags, None))
+}
+
+/// Sends at most `count` bytes of `file` from `offset` on, and says how many; 0 is the end of the
+/// file. Nothing of them enters this process. See sendfile(2).
+///
+/// # Errors
+///
+/// `WouldBlock` when nothing fits; those of sendfile, of which [`cannot_send_file`] says that the
+/// file must be read instead.
+pub(crate) fn send_file(
+    fd: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    count: usize,
+) -> io::Result<usize> {
+    let mut offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    retry(|| sendfile(fd, file, Some(&mut offset), count))
+}
+
+/// Whether sendfile(2) failed only because that kind of file cannot be sent by it.
+pub(crate) fn cannot_send_file(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
 }
 
 /// Tells the peer that nothing more will be written; see shutdown(2).

@@ -199,8 +199,14 @@ impl Life {
         }
         let waker = reactor.waker(WAKER)?;
         let worker = Worker::new(id, waker.clone());
-        let pool = (settings.pool > 0).then_some((settings.pool, waker));
-        let mut server = Server::new(app, settings.limits.clone(), id.0, pool, Some(slot.clone()));
+        let mut server = Server::new(
+            app,
+            settings.limits.clone(),
+            id.0,
+            settings.pool,
+            Some(waker),
+            Some(slot.clone()),
+        );
         let of_pool = worker.clone();
         server.on_pool_thread(Arc::new(move || of_pool.enter(false)));
         Ok(Self {

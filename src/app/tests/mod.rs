@@ -36,12 +36,12 @@ fn call(app: App, method: &str, target: &str) -> Response {
 }
 
 fn text(response: Response) -> String {
-    let bytes = match response.into_body().0 {
+    let bytes = match response.into_parts().0 {
         Body::Empty => Vec::new(),
         Body::Static(bytes) => bytes.to_vec(),
         Body::Bytes(bytes) => bytes,
         Body::Stream(pieces) => pieces.flatten().collect(),
-        Body::Feed(feed) => std::iter::from_fn(|| feed.take()).flatten().collect(),
+        body @ (Body::Pieces(_) | Body::Feed(_)) => panic!("{body:?} is for a connection"),
     };
     String::from_utf8(bytes).unwrap()
 }

@@ -111,7 +111,7 @@ impl Console {
                 body: 64 * 1024,
                 ..Limits::default()
             };
-            Server::new(Arc::clone(&app), limits, 0, None, None)
+            Server::new(Arc::clone(&app), limits, 0, 0, None, None)
         };
         let (mut server, mut onlookers) = (server(MOST), server(MOST_ONLOOKERS).beside());
         let mut kept = None;
@@ -341,7 +341,7 @@ impl Primary {
         let Some(console) = &mut self.console else {
             return;
         };
-        console.publish(self.reactor.registry(), event);
+        console.publish(event);
         let Event::Exit {
             worker, pid, how, ..
         } = event
@@ -372,7 +372,7 @@ impl Primary {
             };
             console.answer(registry, ticket, response);
         }
-        console.end_streams(registry);
+        console.end_streams();
         if let Some(listener) = &console.listener
             && let Err(error) = listener.unlink()
         {

@@ -1,7 +1,7 @@
 //! What happens, told to whoever subscribes: server-sent events.
 
 use super::{Console, MOST, MOST_ONLOOKERS};
-use crate::app::{Body, Feed, Response};
+use crate::app::{Response, Sender};
 use crate::primary::{Event, Primary, Reload};
 use crate::status;
 use std::time::{Duration, Instant};
@@ -18,15 +18,14 @@ const MOST_SUBSCRIBERS: usize = 2 * (MOST + MOST_ONLOOKERS);
 /// One open stream.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    ticket: u64,
-    feed: Feed,
+    feed: Sender,
     /// It wants the figures as well.
     figures: bool,
 }
 
 impl Console {
     /// Tells all subscribers of an event.
-    pub(super) fn publish(&mut self, registry: &mio::Registry, event: &Event) {
+    pub(super) fn publish(&mut self, event: &Event) {
         let Some(event) = translated(event) else {
             return;
         };
@@ -36,31 +35,27 @@ impl Console {
         }
         if let Some(text) = as_text(event.name(), Some(self.told), &event) {
             self.heard_at = Instant::now();
-            self.put(registry, &text, |_| true);
+            self.put(&text, |_| true);
         }
     }
 
     /// Puts `text` into the streams that `wanted` holds of; those that do not keep up end.
-    fn put(&mut self, registry: &mio::Registry, text: &str, wanted: fn(&Subscriber) -> bool) {
-        let mut subscribers = std::mem::take(&mut self.subscribers);
-        subscribers.retain(|subscriber| {
+    fn put(&mut self, text: &str, wanted: fn(&Subscriber) -> bool) {
+        self.subscribers.retain(|subscriber| {
             if !wanted(subscriber) {
                 return true;
             }
-            let goes_on = subscriber.feed.put(text.as_bytes());
-            let server = self.server_of(subscriber.ticket);
-            server.fed(registry, subscriber.ticket);
-            goes_on
+            // Dropping it ends the stream.
+            subscriber.feed.try_send(text).is_ok()
         });
-        self.subscribers = subscribers;
     }
 
     /// Gives a sign of life where no event has been told for long, lets go of those who have gone,
     /// and says when to come again.
-    fn keep_alive(&mut self, registry: &mio::Registry, now: Instant) {
+    fn keep_alive(&mut self, now: Instant) {
         if now.saturating_duration_since(self.heard_at) >= SILENCE {
             self.heard_at = now;
-            self.put(registry, ":\n\n", |_| true);
+            self.put(":\n\n", |_| true);
         }
         self.forget_the_gone();
         let next = |one: &Subscriber| match one.figures {
@@ -72,31 +67,27 @@ impl Console {
 
     /// A stream whose client has gone has nobody at its other end.
     fn forget_the_gone(&mut self) {
-        self.subscribers.retain(|one| one.feed.put(b""));
+        self.subscribers.retain(|one| !one.feed.is_closed());
     }
 
     /// Ends all streams.
-    pub(super) fn end_streams(&mut self, registry: &mio::Registry) {
-        for subscriber in std::mem::take(&mut self.subscribers) {
-            subscriber.feed.close();
-            let server = self.server_of(subscriber.ticket);
-            server.fed(registry, subscriber.ticket);
-        }
+    pub(super) fn end_streams(&mut self) {
+        self.subscribers.clear();
     }
 }
 
 impl Primary {
     /// Answers by a stream of what happens from now on.
     pub(super) fn subscribe(&mut self, ticket: u64, figures: bool) {
-        let feed = Feed::default();
-        let response = Response::new(200)
+        let (feed, response) = Response::channel();
+        let response = response
             .header("Content-Type", "text/event-stream")
             .header("Cache-Control", "no-store")
-            .header("X-Content-Type-Options", "nosniff")
-            .with_body(Body::Feed(feed.clone()));
-        feed.put(b"retry: 1000\n\n");
+            .header("X-Content-Type-Options", "nosniff");
+        // Nothing has been sent yet, so there is room.
+        let _ = feed.try_send("retry: 1000\n\n");
         if figures && let Some(text) = as_text("status", None, &self.status()) {
-            feed.put(text.as_bytes());
+            let _ = feed.try_send(text);
         }
         self.answer(ticket, response);
         let now = self.reactor.now();
@@ -104,11 +95,7 @@ impl Primary {
             if console.subscribers.len() >= MOST_SUBSCRIBERS {
                 console.forget_the_gone();
             }
-            console.subscribers.push(Subscriber {
-                ticket,
-                feed,
-                figures,
-            });
+            console.subscribers.push(Subscriber { feed, figures });
             let next = if figures { FIGURES } else { SILENCE };
             let at = console.tick_at.map_or(now + next, |at| at.min(now + next));
             console.tick_at = Some(at);
@@ -130,11 +117,11 @@ impl Primary {
             if let Some(text) = as_text("status", None, &status)
                 && let Some(console) = &mut self.console
             {
-                console.put(self.reactor.registry(), &text, |one| one.figures);
+                console.put(&text, |one| one.figures);
             }
         }
         if let Some(console) = &mut self.console {
-            console.keep_alive(self.reactor.registry(), now);
+            console.keep_alive(now);
         }
     }
 }
@@ -195,6 +182,7 @@ fn translated(event: &Event) -> Option<status::Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::{Body, Fed, Feed};
     use crate::net::{Listen, Reactor};
     use crate::worker::WorkerId;
 
@@ -206,42 +194,47 @@ mod tests {
 
     /// A stream, and its client's end of it.
     fn subscribe(console: &mut Console, figures: bool) -> Feed {
-        let feed = Feed::default();
-        console.subscribers.push(Subscriber {
-            ticket: 0,
-            feed: feed.clone(),
-            figures,
-        });
-        feed
+        let (feed, response) = Response::channel();
+        console.subscribers.push(Subscriber { feed, figures });
+        match response.into_parts().0 {
+            Body::Feed(feed) => feed,
+            body => panic!("{body:?}"),
+        }
+    }
+
+    fn take(feed: &mut Feed) -> Option<Vec<u8>> {
+        match feed.take() {
+            Fed::Piece(piece) => Some(piece),
+            _ => None,
+        }
     }
 
     #[test]
     fn figures_for_some_are_no_sign_of_life_for_others() {
         let reactor = Reactor::new().unwrap();
-        let registry = reactor.registry();
         let mut console = console(&reactor);
         let begin = console.heard_at;
-        let (events, figures) = (
+        let (mut events, mut figures) = (
             subscribe(&mut console, false),
             subscribe(&mut console, true),
         );
         for second in 1..15 {
-            console.put(registry, "figures", |one| one.figures);
-            console.keep_alive(registry, begin + Duration::from_secs(second));
-            assert_eq!(figures.take().as_deref(), Some(&b"figures"[..]));
-            assert_eq!(events.take(), None, "after {second} s");
+            console.put("figures", |one| one.figures);
+            console.keep_alive(begin + Duration::from_secs(second));
+            assert_eq!(take(&mut figures).as_deref(), Some(&b"figures"[..]));
+            assert_eq!(take(&mut events), None, "after {second} s");
         }
-        console.keep_alive(registry, begin + SILENCE);
-        assert_eq!(events.take().as_deref(), Some(&b":\n\n"[..]));
+        console.keep_alive(begin + SILENCE);
+        assert_eq!(take(&mut events).as_deref(), Some(&b":\n\n"[..]));
         assert_eq!(console.tick_at, Some(begin + SILENCE + FIGURES));
         // What happens is one: the next is due so long after it.
         let event = Event::Disconnect {
             worker: WorkerId(1),
         };
-        console.publish(registry, &event);
-        assert!(events.take().is_some());
+        console.publish(&event);
+        assert!(take(&mut events).is_some());
         drop(figures);
-        console.keep_alive(registry, console.heard_at);
+        console.keep_alive(console.heard_at);
         assert_eq!(console.tick_at, Some(console.heard_at + SILENCE));
     }
 
@@ -254,10 +247,10 @@ mod tests {
             drop(subscribe(&mut console, false));
         }
         let now = console.heard_at + Duration::from_secs(1);
-        console.keep_alive(reactor.registry(), now);
+        console.keep_alive(now);
         assert_eq!(console.subscribers.len(), 1);
         drop(stays);
-        console.keep_alive(reactor.registry(), now);
+        console.keep_alive(now);
         assert_eq!((console.subscribers.len(), console.tick_at), (0, None));
     }
 }

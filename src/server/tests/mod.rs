@@ -7,11 +7,13 @@
 mod bodies;
 mod ends;
 mod errors;
+mod fed;
 mod flow;
 mod handlers;
 mod limits;
 mod output;
 mod regressions;
+mod upgraded;
 
 use super::{Handed, Limits, Server};
 use crate::app::App;
@@ -123,9 +125,9 @@ impl Rig {
     fn pooled(app: App, limits: Limits, threads: usize) -> Self {
         assert_eq!(app.check(), Ok(()));
         let reactor = Reactor::new().unwrap();
-        let pool = (threads > 0).then(|| (threads, reactor.waker(WAKER).unwrap()));
+        let waker = Some(reactor.waker(WAKER).unwrap());
         Self {
-            server: Server::new(Arc::new(app), limits, 7, pool, None),
+            server: Server::new(Arc::new(app), limits, 7, threads, waker, None),
             reactor,
             clients: 0,
             seen: Vec::new(),

@@ -83,8 +83,8 @@ mod demo;
 pub mod internals;
 
 pub use app::{
-    App, Body, Failure, IntoReply, IntoResponse, Next, Pieces, Reply, Request, Response, Sender,
-    Unsent, abandon_worker, after, pooled,
+    App, Body, BodyReader, Failure, IntoReply, IntoResponse, Next, Pieces, Reply, Request,
+    Response, Sender, Unsent, abandon_worker, after, pooled,
 };
 pub use board::MAX_WORKERS;
 pub use http::Method;

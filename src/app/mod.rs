@@ -12,6 +12,7 @@ mod request;
 mod response;
 mod router;
 mod upgrade;
+mod upload;
 
 pub(crate) use feed::{Fed, Feed};
 pub use feed::{Sender, Unsent};
@@ -25,10 +26,13 @@ pub use request::Request;
 pub use response::{Body, IntoResponse, Response};
 pub(crate) use response::{Trailers, trailer_section};
 pub(crate) use upgrade::{Next as After, Protocol};
+pub use upload::BodyReader;
+pub(crate) use upload::Upload;
 
 use crate::board::Slot;
-use crate::http::Method;
+use crate::http::{Head, Method};
 use middleware::Middleware;
+pub(crate) use router::BodyPlan;
 use router::{Found, Router};
 use std::any::Any;
 use std::fmt;
@@ -177,6 +181,64 @@ impl App {
         R: IntoReply,
     {
         self.route(Method::Patch, path, handler)
+    }
+
+    /// Answers `method` at `path` by a handler that reads the body while it arrives, on the worker's
+    /// pool as those of [`pooled`] do: the client has to wait while the handler does not read, and
+    /// is asked for a body that it announced by `Expect: 100-continue` only when the handler begins
+    /// to. A slow client occupies a thread of the pool for as long as it takes, within the limits of
+    /// time. Without a pool (`--pool 0`) the body is received first.
+    ///
+    /// A body that the handler did not read is dropped behind its answer when that costs little;
+    /// otherwise the connection ends with the answer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mcluster::{App, Method};
+    /// use std::io::Read;
+    ///
+    /// let app = App::new()
+    ///     .route_streamed(Method::Put, "/sum", |_, body| {
+    ///         let total: u64 = body.bytes().map_while(Result::ok).map(u64::from).sum();
+    ///         format!("{total}\n")
+    ///     })
+    ///     .max_body("/sum", 1 << 40);
+    /// # assert!(app.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn route_streamed<F, R>(mut self, method: Method, path: &str, handler: F) -> Self
+    where
+        F: Fn(Request, BodyReader) -> R + Send + Sync + 'static,
+        R: IntoResponse,
+    {
+        let handler = pooled(move |mut request: Request| {
+            let reader = match request.take_reader() {
+                Some(reader) => reader,
+                None => BodyReader::whole(request.split_body()),
+            };
+            handler(request, reader)
+        });
+        if let Err(problem) = self.router.add(method, path, Box::new(handler)) {
+            self.problem.get_or_insert(problem);
+        }
+        self.router.set_streamed(method, path);
+        self
+    }
+
+    /// Allows the requests of one route a body of so many bytes, in place of
+    /// [`Limits::body`](crate::Limits::body). The route must be there already.
+    #[must_use]
+    pub fn max_body(mut self, path: &str, bytes: u64) -> Self {
+        if let Err(problem) = self.router.set_max_body(path, bytes) {
+            self.problem.get_or_insert(problem);
+        }
+        self
+    }
+
+    /// What becomes of the body of a request with that head.
+    pub(crate) fn body_plan(&self, head: &Head) -> BodyPlan {
+        self.router.body_plan(head.method(), head.path())
     }
 
     /// Answers every request whose path no route has, in place of 404.

@@ -3,8 +3,10 @@
 //! Owns the recycling of its own memory, so that a request on the loop allocates nothing; leaves
 //! parsing to `http`.
 
+use super::BodyReader;
 use crate::http::{self, Head, Method, Version};
 use crate::sys::listener::Peer;
+use crate::sys::spool::View;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
@@ -27,6 +29,10 @@ thread_local! {
 pub(crate) struct Parts {
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
+    /// The body, where it is too large for memory.
+    pub(crate) spooled: Option<View>,
+    /// The body, where it is still arriving.
+    pub(crate) reader: Option<BodyReader>,
     pub(crate) trailers: Vec<(String, Vec<u8>)>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) worker: u32,
@@ -87,6 +93,8 @@ impl Drop for Request {
             return;
         }
         parts.body = Vec::new();
+        parts.spooled = None;
+        parts.reader = None;
         parts.trailers.clear();
         parts.names = None;
         parts.values.clear();
@@ -175,17 +183,39 @@ impl Request {
         Some(&found.1)
     }
 
-    /// The body; empty when there is none.
+    /// The body; empty when there is none, and where its handler reads it while it arrives. A large
+    /// one lies in a file without a name, and is read from there as it is looked at; see
+    /// [`Limits::body_memory`](crate::Limits::body_memory).
     pub fn body(&self) -> &[u8] {
-        &self.parts().body
+        let parts = self.parts();
+        parts.spooled.as_deref().unwrap_or(&parts.body)
     }
 
-    /// The body, taken out.
+    /// The body, taken out, in memory.
     pub fn into_body(mut self) -> Vec<u8> {
         match &mut self.parts {
-            Some(parts) => std::mem::take(&mut parts.body),
+            Some(parts) => match parts.spooled.take() {
+                Some(view) => view.to_vec(),
+                None => std::mem::take(&mut parts.body),
+            },
             None => Vec::new(),
         }
+    }
+
+    /// What reads the body while it arrives.
+    pub(super) fn take_reader(&mut self) -> Option<BodyReader> {
+        self.parts.as_mut()?.reader.take()
+    }
+
+    /// A request with nothing but this one's body and trailers, which leave it.
+    pub(super) fn split_body(&mut self) -> Self {
+        let mut other = Parts::take();
+        if let Some(parts) = &mut self.parts {
+            std::mem::swap(&mut parts.body, &mut other.body);
+            std::mem::swap(&mut parts.trailers, &mut other.trailers);
+            other.spooled = parts.spooled.take();
+        }
+        Self::new(other)
     }
 
     /// The address at the other end of the connection; `None` on a unix socket.

@@ -12,6 +12,19 @@ struct Route {
     handlers: Vec<(Method, Handler)>,
     /// The value of `Allow`.
     allow: String,
+    /// Bytes of a body, if not as many as everywhere.
+    max_body: Option<u64>,
+    /// The methods whose handlers read the body while it arrives.
+    streamed: Vec<Method>,
+}
+
+/// What becomes of a request's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BodyPlan {
+    /// Its limit, if not the usual one.
+    pub(crate) most: Option<u64>,
+    /// Its handler reads it while it arrives.
+    pub(crate) streamed: bool,
 }
 
 /// All routes of an application.
@@ -72,6 +85,8 @@ impl Router {
                     names: names(path),
                     handlers: Vec::new(),
                     allow: String::new(),
+                    max_body: None,
+                    streamed: Vec::new(),
                 });
                 self.routes.last_mut().ok_or("no route")?
             }
@@ -82,6 +97,38 @@ impl Router {
         route.handlers.push((method, handler));
         route.allow = allow(&route.handlers);
         Ok(())
+    }
+
+    /// Has the handler of `method` at `path` read bodies while they arrive.
+    pub(super) fn set_streamed(&mut self, method: Method, path: &str) {
+        let route = self.routes.iter_mut().find(|route| route.pattern == path);
+        if let Some(route) = route {
+            route.streamed.push(method);
+        }
+    }
+
+    /// Limits the bodies of one route.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such route.
+    pub(super) fn set_max_body(&mut self, path: &str, bytes: u64) -> Result<(), String> {
+        let route = self.routes.iter_mut().find(|route| route.pattern == path);
+        let route = route.ok_or_else(|| format!("max_body: there is no route {path:?}"))?;
+        route.max_body = Some(bytes);
+        Ok(())
+    }
+
+    /// What becomes of the body of such a request.
+    pub(super) fn body_plan(&self, method: Method, path: &str) -> BodyPlan {
+        let Ok(matched) = self.paths.at(path) else {
+            return BodyPlan::default();
+        };
+        let route = &self.routes[*matched.value];
+        BodyPlan {
+            most: route.max_body,
+            streamed: route.streamed.contains(&method),
+        }
     }
 
     /// Finds what answers the request, and notes the path's parameters in it.

@@ -124,6 +124,10 @@ pub(super) struct Serve {
     #[arg(long, value_name = "SIZE", env = "MCLUSTER_MAX_BODY", value_parser = size, default_value = "1M")]
     max_body: u64,
 
+    /// Bytes of a body that are kept in memory; a larger one lies in an unnamed file below TMPDIR
+    #[arg(long, value_name = "SIZE", env = "MCLUSTER_BODY_MEMORY", value_parser = size, default_value = "256k")]
+    body_memory: u64,
+
     /// How long a request's head may take
     #[arg(long, value_name = "TIME", env = "MCLUSTER_HEADER_TIMEOUT", value_parser = duration, default_value = "10s")]
     header_timeout: Duration,
@@ -235,6 +239,7 @@ impl Serve {
             head: self.max_head,
             fields: self.max_headers as usize,
             body: self.max_body,
+            body_memory: usize::try_from(self.body_memory).unwrap_or(usize::MAX),
             header_timeout: self.header_timeout,
             body_timeout: self.body_timeout,
             idle_timeout: self.idle_timeout,

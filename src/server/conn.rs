@@ -4,12 +4,13 @@
 //! belongs to a request lives in its [`Meta`], not here. Leaves making answers of requests to
 //! `requests`, limits of time and the socket's registration to [`super::Server`].
 
+use super::body::{Dropped, Incoming, Streaming};
 use super::output::{self, Flushed, Output};
 use super::respond::Meta;
 use super::upgraded::Upgraded;
 use super::{Draining, HANDED_BYTES, Handed, Limit, Turn};
-use crate::app::{Job, Parts, Response};
-use crate::http::{self, ChunkedDecoder};
+use crate::app::{Job, Response};
+use crate::http;
 use crate::net::Ready;
 use crate::net::token::Key;
 use crate::pool::Ticket;
@@ -30,6 +31,9 @@ const READS_PER_TURN: u32 = 16;
 /// Bytes read and thrown away after the last answer, so that it is not lost to a reset.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
+/// Has a client send its body.
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// What a connection waits for.
 #[derive(Debug)]
 pub(super) enum State {
@@ -39,23 +43,12 @@ pub(super) enum State {
     Body(Box<Incoming>),
     /// Its handler's answer.
     Handler(Box<Waiting>),
+    /// The rest of a body that nobody wants.
+    Dropping(Box<Dropped>),
     /// Whatever another protocol waits for.
     Upgraded(Box<Upgraded>),
     /// The peer's end, reading and dropping up to so many bytes more.
     Linger(usize),
-}
-
-#[derive(Debug)]
-pub(super) struct Incoming {
-    pub(super) parts: Box<Parts>,
-    pub(super) meta: Meta,
-    pub(super) rest: Rest,
-}
-
-#[derive(Debug)]
-pub(super) enum Rest {
-    Length(u64),
-    Chunked(ChunkedDecoder),
 }
 
 pub(super) struct Waiting {
@@ -65,6 +58,8 @@ pub(super) struct Waiting {
     pub(super) delayed: Option<Job>,
     /// The answer, while older ones are still being sent.
     pub(super) answer: Option<Response>,
+    /// The request's body, where its handler reads it while it arrives.
+    pub(super) streaming: Option<Box<Streaming>>,
     /// Cancels the job of the pool when the connection ends before it begins.
     pub(super) _ticket: Option<Ticket>,
 }
@@ -189,13 +184,24 @@ impl Connection {
                     self.ending = Some(Ending::Plain);
                     self.output = None;
                 }
-                ready.gone || (ready.writable && self.output.is_some())
+                ready.gone
+                    || (ready.writable && self.output.is_some())
+                    || (self.readable && self.is_streaming())
             }
             _ => {
                 let more = ready.writable || ready.read_closed || ready.gone;
                 self.readable || (more && self.output.is_some())
             }
         }
+    }
+
+    /// Whether a handler is to have more of its request's body.
+    pub(super) fn is_streaming(&self) -> bool {
+        let State::Handler(waiting) = &self.state else {
+            return false;
+        };
+        let streaming = waiting.streaming.as_ref();
+        streaming.is_some_and(|streaming| !streaming.is_paused())
     }
 
     /// Forgets that there was nothing to read.
@@ -236,11 +242,18 @@ impl Connection {
                 if self.ending.is_some() {
                     return Ok(Step::Close);
                 }
-                match waiting.answer.take() {
-                    Some(answer) => self.answer_late(turn, answer),
-                    None => return Ok(wait(None, false)),
+                if let Some(answer) = waiting.answer.take() {
+                    self.answer_late(turn, answer);
+                    continue;
                 }
-                continue;
+                match &waiting.streaming {
+                    Some(streaming) if streaming.take_asked() => {
+                        turn.out.extend_from_slice(CONTINUE);
+                        continue;
+                    }
+                    Some(streaming) if !streaming.is_paused() => {}
+                    _ => return Ok(wait(None, false)),
+                }
             }
             if let State::Upgraded(_) = self.state {
                 match self.converse(turn, &mut reads)? {
@@ -373,7 +386,9 @@ impl Connection {
     /// Nothing can be done until more comes: which limit holds now.
     fn rest(&self, turn: &Turn, progress: bool) -> Step {
         match &self.state {
-            State::Body(_) => wait(Some(Limit::Body), progress),
+            State::Body(_) | State::Handler(_) | State::Dropping(_) => {
+                wait(Some(Limit::Body), progress)
+            }
             _ if turn.draining == Draining::HandBack && self.pending.len() <= HANDED_BYTES => {
                 Step::HandBack
             }
@@ -399,16 +414,25 @@ impl Connection {
     pub(super) fn expired(&mut self, turn: &mut Turn, limit: Limit) -> bool {
         let late = match limit {
             Limit::Head if self.head_has_begun() => "the head took too long",
+            Limit::Body if matches!(self.state, State::Dropping(_)) => return false,
             Limit::Body => "the body took too long",
             Limit::Head | Limit::Idle | Limit::Write | Limit::Linger | Limit::Fresh => {
                 return false;
             }
         };
+        let error = http::Error::new(408, late);
         let meta = match &self.state {
             State::Body(incoming) => incoming.meta,
+            State::Handler(waiting) => {
+                turn.counters.in_flight -= 1;
+                if let Some(streaming) = &waiting.streaming {
+                    streaming.fail(error);
+                }
+                waiting.meta
+            }
             _ => Meta::unknown(),
         };
-        self.fail(turn, http::Error::new(408, late), meta);
+        self.fail(turn, error, meta);
         true
     }
 

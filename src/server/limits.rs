@@ -17,6 +17,9 @@ pub struct Limits {
     pub fields: usize,
     /// Bytes of a body: more is 413.
     pub body: u64,
+    /// Bytes of a body that are kept in memory: a larger one lies in a file without a name, in the
+    /// directory for temporary files (`TMPDIR`). Not for handlers that read while it arrives.
+    pub body_memory: usize,
     /// From a connection's first moment, or a later request's first byte, to the end of its head.
     pub header_timeout: Duration,
     /// The longest pause in a body.
@@ -38,6 +41,7 @@ impl Default for Limits {
             head: 16 * 1024,
             fields: 100,
             body: 1024 * 1024,
+            body_memory: 256 * 1024,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),

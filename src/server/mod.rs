@@ -11,12 +11,14 @@
 //! documentation.
 
 mod alarms;
+mod body;
 mod conn;
 mod date;
 mod drain;
 pub(crate) mod gate;
 mod limits;
 mod output;
+mod pace;
 mod requests;
 mod respond;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod stream;
 
 use super::Turn;
+use super::pace::Pace;
 use super::respond::Framing;
 use crate::app::{self, Trailers};
 use crate::sys::socket;
@@ -16,7 +17,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use stream::{Pulled, Source, Stream};
 
 /// A body up to this size is copied behind its head; a larger one is sent from where it lies.
@@ -52,32 +53,6 @@ impl Piece {
             Self::Owned(bytes) => Some(bytes),
             Self::File { .. } => None,
         }
-    }
-}
-
-/// How fast a client takes what is written, over the time that it was waited for.
-#[derive(Debug, Default)]
-struct Pace {
-    /// Since when it takes nothing.
-    since: Option<Instant>,
-    /// How long it was waited for before that, and what it took then.
-    waited: Duration,
-    taken: u64,
-}
-
-impl Pace {
-    /// The client was written to at `now`, took so many bytes, and takes no more (or it does).
-    fn note(&mut self, now: Instant, taken: u64, blocked: bool) {
-        if let Some(since) = self.since {
-            self.waited += now.saturating_duration_since(since);
-            self.taken += taken;
-        }
-        self.since = blocked.then_some(now);
-    }
-
-    /// Whether it has been slower than so many bytes a second for longer than `grace`.
-    fn is_below(&self, rate: u64, grace: Duration) -> bool {
-        self.waited > grace && (self.taken as f64) < rate as f64 * self.waited.as_secs_f64()
     }
 }
 

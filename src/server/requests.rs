@@ -4,12 +4,13 @@
 //! that order: none is begun while an older one is unsent or still being made. Leaves reading,
 //! writing and ending to `conn`.
 
-use super::conn::{Connection, Ending, Incoming, Rest, State, Waiting};
+use super::body::{Incoming, Rest, Streaming};
+use super::conn::{CONTINUE, Connection, Ending, State, Waiting};
 use super::output;
 use super::respond::{self, Meta};
 use super::upgraded::Upgraded;
 use super::{Draining, Turn};
-use crate::app::{Body, Failure, Job, Parts, Reply, Request, Response};
+use crate::app::{Body, Failure, Job, Parts, Reply, Request, Response, Upload};
 use crate::http::{self, ChunkedDecoder, Framing, Parsed};
 use crate::pool::Ticket;
 use std::mem;
@@ -33,10 +34,11 @@ impl Connection {
                 || self.output.is_some()
                 || *requests == 0
                 || turn.out.len() >= OUT_BYTES
-                || matches!(
-                    self.state,
-                    State::Handler(_) | State::Upgraded(_) | State::Linger(_)
-                );
+                || match self.state {
+                    State::Handler(_) => !self.is_streaming(),
+                    State::Upgraded(_) | State::Linger(_) => true,
+                    State::Head | State::Body(_) | State::Dropping(_) => false,
+                };
             if stop {
                 self.unparsed = !rest.is_empty();
                 return used;
@@ -46,10 +48,7 @@ impl Connection {
             }
             match &mut self.state {
                 State::Body(incoming) => {
-                    let Incoming {
-                        parts, rest: left, ..
-                    } = &mut **incoming;
-                    let (count, done) = match take_body(left, parts, rest) {
+                    let (count, done) = match incoming.take(rest, turn) {
                         Ok(taken) => taken,
                         Err(error) => {
                             let meta = incoming.meta;
@@ -63,9 +62,11 @@ impl Connection {
                     }
                     if let State::Body(incoming) = mem::replace(&mut self.state, State::Head) {
                         *requests -= 1;
-                        self.handle(turn, incoming.parts, incoming.meta);
+                        self.handle(turn, incoming.parts, incoming.meta, None);
                     }
                 }
+                State::Handler(_) => used += self.upload(turn, rest),
+                State::Dropping(_) => used += self.drop_body(rest),
                 _ => {
                     let mut parts = turn.spare.take().unwrap_or_else(Parts::take);
                     match parts.head.parse(rest, &turn.head_limits) {
@@ -91,62 +92,78 @@ impl Connection {
     /// A head is complete: its request begins. `more` is whether bytes behind it are there.
     fn begin(&mut self, turn: &mut Turn, parts: Box<Parts>, more: bool, requests: &mut u32) {
         let meta = Meta::of(&parts.head);
-        let limit = turn.limits.body;
-        let rest = match parts.head.framing() {
-            Framing::None | Framing::Length(0) => {
-                *requests -= 1;
-                return self.handle(turn, parts, meta);
-            }
+        let framing = parts.head.framing();
+        if matches!(framing, Framing::None | Framing::Length(0)) {
+            *requests -= 1;
+            return self.handle(turn, parts, meta, None);
+        }
+        let plan = turn.app.body_plan(&parts.head);
+        let limit = plan.most.unwrap_or(turn.limits.body);
+        let rest = match framing {
             Framing::Length(length) if length > limit => {
                 return self.fail(turn, http::Error::new(413, "the body is too large"), meta);
             }
             Framing::Length(length) => Rest::Length(length),
-            Framing::Chunked => Rest::Chunked(ChunkedDecoder::new(limit)),
+            Framing::None | Framing::Chunked => Rest::Chunked(ChunkedDecoder::new(limit)),
         };
-        if parts.head.expects_continue() && !more {
-            // RFC 9110 10.1.1: not needed once the body has begun to arrive.
-            turn.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
+        // RFC 9110 10.1.1: not needed once the body has begun to arrive.
+        let expecting = parts.head.expects_continue() && !more;
         let mut parts = parts;
+        if plan.streamed && turn.pool.is_some() {
+            let line = turn.mailbox.line(self.key.token() as u64);
+            let (upload, reader) = Upload::new(line, expecting);
+            parts.reader = Some(reader);
+            *requests -= 1;
+            return self.handle(turn, parts, meta, Some(Streaming::new(upload, rest)));
+        }
+        if expecting {
+            turn.out.extend_from_slice(CONTINUE);
+        }
         if let Rest::Length(length) = rest {
             parts.body.reserve(length.min(BODY_RESERVE) as usize);
         }
-        self.state = State::Body(Box::new(Incoming { parts, meta, rest }));
+        self.state = State::Body(Box::new(Incoming::new(parts, meta, rest)));
     }
 
     /// A request is complete: its handler answers, now or later.
-    fn handle(&mut self, turn: &mut Turn, mut parts: Box<Parts>, meta: Meta) {
+    fn handle(
+        &mut self,
+        turn: &mut Turn,
+        mut parts: Box<Parts>,
+        meta: Meta,
+        streaming: Option<Box<Streaming>>,
+    ) {
         parts.set_peer(self.peer);
         parts.worker = turn.worker;
         let job = match turn.app.call(Request::new(parts), turn.slot.as_ref()) {
             Reply::Now(response) => {
                 turn.answered += 1;
-                return self.respond(turn, response, meta);
+                return self.conclude(turn, response, meta, streaming);
             }
             Reply::Pooled(job) => job.0,
             Reply::After(delay, job) => {
                 let at = turn.now + delay;
                 turn.alarms.set(at, self.key);
                 self.alarm = Some(at);
-                return self.wait_for_handler(turn, meta, Some(job.0), None);
+                return self.wait_for_handler(turn, meta, Some(job.0), None, streaming);
             }
             Reply::Elsewhere(ask) => {
-                self.wait_for_handler(turn, meta, None, None);
+                self.wait_for_handler(turn, meta, None, None, streaming);
                 return ask.ask(self.key.token() as u64);
             }
         };
         let Some(pool) = &mut turn.pool else {
             let response = job.run();
             turn.answered += 1;
-            return self.respond(turn, response, meta);
+            return self.conclude(turn, response, meta, streaming);
         };
         let ticket = self.key.token() as u64;
         match pool.submit(ticket, turn.now, Box::new(move || job.run())) {
-            Ok(ticket) => self.wait_for_handler(turn, meta, None, Some(ticket)),
+            Ok(ticket) => self.wait_for_handler(turn, meta, None, Some(ticket), streaming),
             Err(_) => {
                 let failure = Failure::new(503, "too many requests wait for the pool");
                 let response = turn.app.failure(failure).header("Retry-After", "1");
-                self.respond(turn, response, meta);
+                self.conclude(turn, response, meta, streaming);
             }
         }
     }
@@ -157,6 +174,7 @@ impl Connection {
         meta: Meta,
         delayed: Option<Job>,
         ticket: Option<Ticket>,
+        streaming: Option<Box<Streaming>>,
     ) {
         turn.counters.in_flight += 1;
         self.state = State::Handler(Box::new(Waiting {
@@ -164,6 +182,7 @@ impl Connection {
             since: turn.now,
             delayed,
             answer: None,
+            streaming,
             _ticket: ticket,
         }));
     }
@@ -189,13 +208,13 @@ impl Connection {
             turn.counters.in_flight -= 1;
             let took = turn.now.saturating_duration_since(waiting.since);
             turn.counters.took(took, 1);
-            self.respond(turn, answer, waiting.meta);
+            self.conclude(turn, answer, waiting.meta, waiting.streaming);
             self.unparsed = !self.pending.is_empty();
         }
     }
 
     /// Encodes an answer behind those that are in the loop's buffer.
-    fn respond(&mut self, turn: &mut Turn, response: Response, meta: Meta) {
+    pub(super) fn respond(&mut self, turn: &mut Turn, response: Response, meta: Meta) {
         debug_assert!(self.output.is_none(), "older answers go first");
         turn.counters.answered(response.status());
         self.served = true;
@@ -237,28 +256,5 @@ impl Connection {
         let response = turn.app.failure(failure).close();
         self.respond(turn, response, meta);
         self.ending = Some(Ending::Linger);
-    }
-}
-
-/// Moves what belongs to the body; how many bytes that were, and whether it is complete.
-fn take_body(
-    rest: &mut Rest,
-    parts: &mut Parts,
-    input: &[u8],
-) -> Result<(usize, bool), http::Error> {
-    match rest {
-        Rest::Length(left) => {
-            let count = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
-            parts.body.extend_from_slice(&input[..count]);
-            *left -= count as u64;
-            Ok((count, *left == 0))
-        }
-        Rest::Chunked(decoder) => {
-            let (count, done) = decoder.decode(input, &mut parts.body)?;
-            if done {
-                parts.trailers = decoder.trailers().to_vec();
-            }
-            Ok((count, done))
-        }
     }
 }

@@ -37,6 +37,7 @@ pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod spool;
 
 /// Makes a call again for as long as a signal interrupts it.
 fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {

@@ -13,6 +13,7 @@ mod handlers;
 mod limits;
 mod output;
 mod regressions;
+mod streamed;
 mod upgraded;
 
 use super::{Handed, Limits, Server};

@@ -89,7 +89,7 @@ pub use app::{
 pub use board::MAX_WORKERS;
 pub use http::Method;
 pub use ipc::user::{MAX_MESSAGE, Message, SendError};
-pub use net::Listen;
+pub use net::{Listen, Networks};
 pub use primary::{
     Cluster, ClusterHandle, Error, Event, Mode, Reload, Result, SchedulingPolicy, Settings,
     WorkerHandle, WorkerState, Workers,

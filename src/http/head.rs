@@ -334,7 +334,7 @@ impl Head {
     }
 
     /// Every field in order: its name as sent, and its value without white space around it.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
         self.fields.iter().map(|field| {
             // A name is a token, so ASCII.
             let name = str::from_utf8(self.name(field)).unwrap_or_default();

@@ -5,7 +5,8 @@
 //! - [`Head`] reads one request's head, and decides how its body is framed ([`Framing`]);
 //! - [`ChunkedDecoder`] takes the chunks off a body;
 //! - [`encode`] writes status lines, fields and chunks;
-//! - [`percent_decode`] and [`query_pairs`] read what a target carries.
+//! - [`percent_decode`] and [`query_pairs`] read what a target carries;
+//! - [`ProxyHeader`] and [`client`] read who a proxy says is behind it.
 //!
 //! What it promises: no I/O, no clock, no log, no `unsafe`, and no panic whatever a peer sends. Every parser answers
 //! one of three things (done, more bytes wanted, refused) and gives the same answer however the input was cut up.
@@ -19,10 +20,12 @@ mod chunked;
 pub mod encode;
 mod error;
 mod form;
+mod forwarded;
 mod framing;
 mod grammar;
 mod head;
 mod method;
+mod proxy;
 mod target;
 
 #[cfg(test)]
@@ -35,6 +38,8 @@ pub use encode::{
 };
 pub use error::Error;
 pub use form::{percent_decode, query_pairs};
+pub use forwarded::{Client, client};
 pub use framing::Framing;
 pub use head::{Head, HeadLimits, MAX_FIELDS, Parsed};
 pub use method::{Method, Version};
+pub use proxy::{MAX_PROXY_BLOCK, MAX_PROXY_LINE, ProxyHeader};

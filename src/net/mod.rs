@@ -6,12 +6,14 @@
 
 mod listen;
 mod mailbox;
+mod networks;
 mod poll;
 mod timers;
 
 pub use listen::Listen;
 pub(crate) use listen::{MAX_BACKLOG, resume, url};
 pub(crate) use mailbox::{Line, Mailbox};
+pub use networks::Networks;
 pub(crate) use poll::{
     Reactor, Ready, Waker, deregister, register, register_listener, register_once, register_reader,
     token,

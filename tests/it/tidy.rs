@@ -51,7 +51,12 @@ const IMPURE: [&str; 11] = [
     "println!",
 ];
 /// Values, not sockets.
-const PURE_AFTER_ALL: [&str; 2] = ["std::net::Ipv4Addr", "std::net::Ipv6Addr"];
+const PURE_AFTER_ALL: [&str; 4] = [
+    "std::net::IpAddr",
+    "std::net::Ipv4Addr",
+    "std::net::Ipv6Addr",
+    "std::net::SocketAddr",
+];
 
 const LONGEST_FILE: usize = 500;
 

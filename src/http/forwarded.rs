@@ -1,0 +1,465 @@
+//! Who sent a request, by what proxies say of it: `Forwarded` (RFC 7239), `X-Forwarded-For` and
+//! `X-Forwarded-Proto`.
+//!
+//! Owns the grammar and the walk from the nearest hop back to the client. Whom to believe comes
+//! from the caller: what stands left of the first hop that is not trusted may be anybody's words.
+
+use super::grammar::{is_ows, is_token, list, trim_ows};
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+/// Who sent a request, as far as can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The address; nothing when the hop that is known is a unix socket.
+    pub ip: Option<IpAddr>,
+    /// It spoke HTTPS.
+    pub https: bool,
+}
+
+/// What one proxy says of the hop before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Hop {
+    /// Nothing where it is hidden or not known.
+    ip: Option<IpAddr>,
+    https: Option<bool>,
+}
+
+/// Walks back from a trusted `peer` (nothing is a unix socket) by what `fields` say, for as long as
+/// each hop is `trusted`, up to the first that is not. Anything malformed or hidden ends the walk
+/// at the hop before it. Where a request has both `Forwarded` and `X-Forwarded-For`, and they
+/// disagree, one of them went through a proxy that did not know it: then neither counts.
+///
+/// # Examples
+///
+/// ```
+/// use mcluster::http::client;
+///
+/// let fields = [("X-Forwarded-For", &b"6.6.6.6, 192.0.2.7, 10.0.0.2"[..])];
+/// let trusted = |ip: std::net::IpAddr| ip.to_string().starts_with("10.");
+/// let found = client(fields.into_iter(), "10.0.0.1".parse().ok(), trusted);
+/// assert_eq!(found.ip, "192.0.2.7".parse().ok());
+/// ```
+pub fn client<'a>(
+    fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+    peer: Option<IpAddr>,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> Client {
+    let nearest = Client {
+        ip: peer.map(|ip| ip.to_canonical()),
+        https: false,
+    };
+    let values = |wanted: &'static str| {
+        let fields = fields.clone();
+        fields
+            .filter(move |(name, _)| name.eq_ignore_ascii_case(wanted))
+            .map(|(_, value)| value)
+    };
+    let standard = hops_of_forwarded(values("forwarded"));
+    let usual = hops_of_x_forwarded(values("x-forwarded-for"), values("x-forwarded-proto"));
+    let of_standard = standard.map(|hops| walk(nearest, hops, &trusted));
+    let of_usual = usual.map(|hops| walk(nearest, hops, &trusted));
+    match (of_standard, of_usual) {
+        (Some(one), Some(other)) if one.ip != other.ip => nearest,
+        (Some(found), _) | (None, Some(found)) => found,
+        (None, None) => nearest,
+    }
+}
+
+/// Goes through `hops`, nearest first; nothing in their place is where sense ends.
+fn walk(nearest: Client, hops: Vec<Option<Hop>>, trusted: impl Fn(IpAddr) -> bool) -> Client {
+    let mut found = nearest;
+    for hop in hops {
+        let Some(hop) = hop else {
+            break;
+        };
+        found.https = hop.https.unwrap_or(found.https);
+        let Some(ip) = hop.ip else {
+            break;
+        };
+        found.ip = Some(ip);
+        if !trusted(ip) {
+            break;
+        }
+    }
+    found
+}
+
+/// The hops of all `Forwarded` fields, nearest first. A field that is malformed anywhere ends the
+/// list: where its elements are is then anybody's guess.
+fn hops_of_forwarded<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<Option<Hop>>> {
+    let values: Vec<_> = values.collect();
+    if values.is_empty() {
+        return None;
+    }
+    let mut hops = Vec::new();
+    for value in values.into_iter().rev() {
+        let Some(of_field) = elements(value) else {
+            hops.push(None);
+            break;
+        };
+        hops.extend(of_field.into_iter().rev().map(Some));
+    }
+    Some(hops)
+}
+
+/// The elements of one field, in its order (RFC 7239 section 4).
+fn elements(value: &[u8]) -> Option<Vec<Hop>> {
+    let mut found = Vec::new();
+    let mut rest = value;
+    loop {
+        let (hop, empty, after) = element(rest)?;
+        // RFC 9110 5.6.1: empty elements of a list count for nothing.
+        if !empty {
+            found.push(hop);
+        }
+        match after {
+            [] => return Some(found),
+            [_comma, behind @ ..] => rest = behind,
+        }
+    }
+}
+
+/// One element, whether it is empty, and what follows, which begins by a comma if by anything.
+fn element(mut rest: &[u8]) -> Option<(Hop, bool, &[u8])> {
+    let mut hop = Hop::default();
+    let (mut has_for, mut has_proto, mut empty) = (false, false, true);
+    loop {
+        rest = skip_ows(rest);
+        match rest {
+            [] | [b',', ..] => return Some((hop, empty, rest)),
+            [b';', behind @ ..] => {
+                empty = false;
+                rest = behind;
+                continue;
+            }
+            _ => empty = false,
+        }
+        let equals = memchr::memchr(b'=', rest)?;
+        let (name, behind) = (&rest[..equals], &rest[equals + 1..]);
+        if !is_token(name) {
+            return None;
+        }
+        let (value, after) = match behind {
+            [b'"', quoted @ ..] => unquoted(quoted)?,
+            _ => {
+                let ends = |byte: &u8| matches!(byte, b';' | b',') || is_ows(*byte);
+                let end = behind.iter().position(ends).unwrap_or(behind.len());
+                if !is_token(&behind[..end]) {
+                    return None;
+                }
+                (behind[..end].to_vec(), &behind[end..])
+            }
+        };
+        rest = skip_ows(after);
+        if !matches!(rest, [] | [b',' | b';', ..]) {
+            return None;
+        }
+        if name.eq_ignore_ascii_case(b"for") {
+            if std::mem::replace(&mut has_for, true) {
+                return None;
+            }
+            hop.ip = node(&value)?;
+        } else if name.eq_ignore_ascii_case(b"proto") {
+            if std::mem::replace(&mut has_proto, true) {
+                return None;
+            }
+            hop.https = Some(scheme(&value)?);
+        }
+    }
+}
+
+fn skip_ows(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|&byte| !is_ows(byte));
+    &bytes[start.unwrap_or(bytes.len())..]
+}
+
+/// The text of a quoted string after its first quote, and what follows its last (RFC 9110 5.6.4).
+fn unquoted(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut text = Vec::new();
+    let mut rest = quoted;
+    loop {
+        match rest {
+            [b'"', after @ ..] => return Some((text, after)),
+            [b'\\', escaped, after @ ..] => {
+                text.push(*escaped);
+                rest = after;
+            }
+            [byte, after @ ..] => {
+                text.push(*byte);
+                rest = after;
+            }
+            [] => return None,
+        }
+    }
+}
+
+/// A node (RFC 7239 section 6): nothing inside for one that is hidden or not known, nothing at all
+/// for what is none.
+fn node(words: &[u8]) -> Option<Option<IpAddr>> {
+    let words = std::str::from_utf8(words).ok()?;
+    let (name, rest) = match words.strip_prefix('[') {
+        Some(bracketed) => {
+            let (address, rest) = bracketed.split_once(']')?;
+            let address: Ipv6Addr = address.parse().ok()?;
+            (Some(IpAddr::from(address).to_canonical()), rest)
+        }
+        None => {
+            let end = words.find(':').unwrap_or(words.len());
+            let (name, rest) = words.split_at(end);
+            let hidden = name == "unknown" || is_obfuscated(name);
+            let address = name.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+            if address.is_none() && !hidden {
+                return None;
+            }
+            (address, rest)
+        }
+    };
+    let port = |words: &str| is_obfuscated(words) || is_port(words);
+    match rest.strip_prefix(':') {
+        Some(words) if !port(words) => None,
+        None if !rest.is_empty() => None,
+        _ => Some(name),
+    }
+}
+
+fn is_obfuscated(words: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    words.len() > 1 && words.starts_with('_') && words.bytes().all(letter)
+}
+
+fn is_port(words: &str) -> bool {
+    let digits = (1..=5).contains(&words.len()) && words.bytes().all(|one| one.is_ascii_digit());
+    digits && words.parse::<u16>().is_ok()
+}
+
+fn scheme(words: &[u8]) -> Option<bool> {
+    if words.eq_ignore_ascii_case(b"https") {
+        Some(true)
+    } else if words.eq_ignore_ascii_case(b"http") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// The hops of `X-Forwarded-For`, nearest first, with what `X-Forwarded-Proto` says of each if it
+/// says as much; else with its last word for all of them.
+fn hops_of_x_forwarded<'a>(
+    hosts: impl Iterator<Item = &'a [u8]>,
+    schemes: impl Iterator<Item = &'a [u8]>,
+) -> Option<Vec<Option<Hop>>> {
+    let filled = |element: &&[u8]| !element.is_empty();
+    let hosts: Vec<_> = hosts.flat_map(list).filter(filled).collect();
+    let schemes: Vec<_> = schemes.flat_map(list).filter(filled).collect();
+    if hosts.is_empty() && schemes.is_empty() {
+        return None;
+    }
+    let last = schemes.last().and_then(|words| scheme(words));
+    if hosts.is_empty() {
+        return Some(vec![Some(Hop {
+            ip: None,
+            https: last,
+        })]);
+    }
+    let hop = |(at, words): (usize, &&[u8])| {
+        let https = match schemes.len() == hosts.len() {
+            true => scheme(schemes[at]),
+            false => last,
+        };
+        let ip = Some(host(words)?);
+        Some(Hop { ip, https })
+    };
+    Some(hosts.iter().enumerate().rev().map(hop).collect())
+}
+
+/// An address as proxies write it there: bare, or with a port as some do.
+fn host(words: &[u8]) -> Option<IpAddr> {
+    let words = std::str::from_utf8(trim_ows(words)).ok()?;
+    if let Ok(ip) = words.parse::<IpAddr>() {
+        return Some(ip.to_canonical());
+    }
+    node(words.as_bytes()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By fields as `Name: value`, from 10.0.0.1, with 10.0.0.0/8 and `fd00::1` trusted.
+    fn found(fields: &[(&'static str, &'static str)]) -> (String, bool) {
+        let fields = fields.iter().map(|(name, value)| (*name, value.as_bytes()));
+        let trusted = |ip: IpAddr| {
+            let ip = ip.to_string();
+            ip.starts_with("10.") || ip == "fd00::1"
+        };
+        let client = client(fields, "10.0.0.1".parse().ok(), trusted);
+        let ip = client.ip.map_or_else(String::new, |ip| ip.to_string());
+        (ip, client.https)
+    }
+
+    #[test]
+    fn the_standard_field() {
+        let cases = [
+            (
+                "for=192.0.2.60;proto=https;by=203.0.113.43",
+                "192.0.2.60",
+                true,
+            ),
+            (
+                "For=\"[2001:db8:cafe::17]:4711\"",
+                "2001:db8:cafe::17",
+                false,
+            ),
+            (
+                "for=192.0.2.43, for=\"[2001:db8::1]\"",
+                "2001:db8::1",
+                false,
+            ),
+            (
+                "for=6.6.6.6, for=192.0.2.43;proto=https, for=10.0.0.2;proto=http",
+                "192.0.2.43",
+                true,
+            ),
+            (
+                "for=192.0.2.43;proto=https,for=\"[fd00::1]:80\"",
+                "192.0.2.43",
+                true,
+            ),
+            ("for=10.0.0.3,for=10.0.0.2", "10.0.0.3", false),
+            ("for=\"192.0.2.1:80\"", "192.0.2.1", false),
+            ("for=\"192.0.2.1:_port\"", "192.0.2.1", false),
+            ("for=\"\\192.0.2.1\"", "192.0.2.1", false),
+            ("for=\"::ffff:1.2.3.4\"", "10.0.0.1", false),
+            ("for=\"[::ffff:192.0.2.1]\"", "192.0.2.1", false),
+            ("for=_hidden;proto=https", "10.0.0.1", true),
+            ("for=unknown, for=10.0.0.2", "10.0.0.2", false),
+            ("for=6.6.6.6, for=_secret", "10.0.0.1", false),
+            (",, for=192.0.2.1 ; proto=https ,", "192.0.2.1", true),
+            ("proto=https", "10.0.0.1", true),
+            ("host=a;for=192.0.2.1;x=y", "192.0.2.1", false),
+            ("host=\"a,b;c\";for=192.0.2.1", "192.0.2.1", false),
+        ];
+        for (value, ip, https) in cases {
+            let fields = [("Forwarded", value)];
+            assert_eq!(found(&fields), (ip.to_owned(), https), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_ends_the_walk() {
+        let values = [
+            "for",
+            "for=",
+            "=192.0.2.1",
+            "for =192.0.2.1",
+            "for= 192.0.2.1",
+            "for=192.0.2.1:80",
+            "for=[2001:db8::1]",
+            "for=2001:db8::1",
+            "for=\"192.0.2.1",
+            "for=\"192.0.2.1\"x",
+            "for=192.0.2.1 proto=https",
+            "for=192.0.2.1;for=192.0.2.1",
+            "proto=http;proto=https",
+            "for=192.0.2.1;proto=gopher",
+            "for=192.0.2.256",
+            "for=\"[fe80::1%lo]\"",
+            "for=example.com",
+            "for=\"192.0.2.1:\"",
+            "for=\"192.0.2.1:65536\"",
+            "for=\"192.0.2.1:+1\"",
+            "for=_",
+            "for=\"[2001:db8::1]x\"",
+            "for=\"\\",
+        ];
+        for value in values {
+            assert_eq!(
+                found(&[("Forwarded", value)]),
+                ("10.0.0.1".to_owned(), false),
+                "{value}"
+            );
+        }
+        // A client's open quote must not swallow what the proxy added behind it.
+        for value in [
+            "for=6.6.6.6;by=\", for=192.0.2.1",
+            "for=6.6.6.6;by=\", for=\"[2001:db8::1]\"",
+        ] {
+            assert_eq!(found(&[("Forwarded", value)]).0, "10.0.0.1", "{value}");
+        }
+        let lines = [("Forwarded", "for=\""), ("Forwarded", "for=10.0.0.2")];
+        assert_eq!(found(&lines).0, "10.0.0.2");
+    }
+
+    #[test]
+    fn the_usual_fields() {
+        let cases = [
+            ("192.0.2.1", "", "192.0.2.1", false),
+            ("192.0.2.1", "https", "192.0.2.1", true),
+            ("6.6.6.6, 192.0.2.1, 10.0.0.2", "HTTPS", "192.0.2.1", true),
+            (
+                "6.6.6.6, 192.0.2.1, 10.0.0.2",
+                "http, https, http",
+                "192.0.2.1",
+                true,
+            ),
+            ("6.6.6.6, 192.0.2.1", "https, http", "192.0.2.1", false),
+            ("192.0.2.1", "https, http, http", "192.0.2.1", false),
+            ("192.0.2.1:4711", "", "192.0.2.1", false),
+            ("2001:db8::1", "", "2001:db8::1", false),
+            ("[2001:db8::1]", "", "2001:db8::1", false),
+            ("[2001:db8::1]:80", "", "2001:db8::1", false),
+            ("::ffff:192.0.2.1", "", "192.0.2.1", false),
+            ("192.0.2.1, nonsense", "", "10.0.0.1", false),
+            ("192.0.2.1, unknown, 10.0.0.2", "", "10.0.0.2", false),
+            ("192.0.2.01", "", "10.0.0.1", false),
+            ("", "https", "10.0.0.1", true),
+            ("", "gopher", "10.0.0.1", false),
+            (", ,", "", "10.0.0.1", false),
+        ];
+        for (hosts, schemes, ip, https) in cases {
+            let fields = [("X-Forwarded-For", hosts), ("x-forwarded-proto", schemes)];
+            assert_eq!(
+                found(&fields),
+                (ip.to_owned(), https),
+                "{hosts:?} {schemes:?}"
+            );
+        }
+        let lines = [
+            ("X-Forwarded-For", "6.6.6.6, 192.0.2.1"),
+            ("X-Forwarded-For", "10.0.0.2"),
+        ];
+        assert_eq!(found(&lines).0, "192.0.2.1");
+    }
+
+    #[test]
+    fn where_the_two_disagree_neither_counts() {
+        let both = |one, other| found(&[("Forwarded", one), ("X-Forwarded-For", other)]).0;
+        assert_eq!(both("for=192.0.2.1", "192.0.2.1"), "192.0.2.1");
+        assert_eq!(both("for=6.6.6.6", "192.0.2.1"), "10.0.0.1");
+        assert_eq!(found(&[]), ("10.0.0.1".to_owned(), false));
+    }
+
+    #[test]
+    fn any_bytes_are_survived() {
+        let pieces = [
+            "for", "=", "\"", ",", ";", "[", "]", ":", "\\", " ", "1.2.3.4", "::1", "_x", "proto",
+            "https",
+        ];
+        // All strings of three pieces, and some of six.
+        for number in 0..pieces.len().pow(3) * 8 {
+            let (mut number, mut value) = (number * 5 + 1, String::new());
+            while number > 0 {
+                value += pieces[number % pieces.len()];
+                number /= pieces.len();
+            }
+            let fields = [
+                ("Forwarded", value.as_bytes()),
+                ("X-Forwarded-For", value.as_bytes()),
+            ];
+            let found = client(fields.into_iter(), None, |_| true);
+            assert!(!found.https || value.contains("https"));
+        }
+    }
+}

@@ -35,12 +35,7 @@ impl Exchange {
         let (client, socket) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
         server.begin(reactor.now());
-        let handed = server::Handed {
-            peer: Peer::Unix,
-            listener: 0,
-            served: false,
-            bytes: Vec::new(),
-        };
+        let handed = server::Handed::fresh(Peer::Unix, 0);
         server.adopt(reactor.registry(), OwnedFd::from(socket), handed);
         Ok(Self {
             reactor,

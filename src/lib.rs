@@ -94,5 +94,5 @@ pub use primary::{
     Cluster, ClusterHandle, Error, Event, Mode, Reload, Result, SchedulingPolicy, Settings,
     WorkerHandle, WorkerState, Workers,
 };
-pub use server::Limits;
+pub use server::{Limits, LogFormat, Trust};
 pub use worker::{StopReason, Worker, WorkerId};

@@ -11,6 +11,7 @@ mod reply;
 mod request;
 mod response;
 mod router;
+mod secure;
 mod upgrade;
 mod upload;
 
@@ -342,7 +343,8 @@ impl App {
     pub(crate) fn failure(&self, failure: Failure) -> Response {
         let plain = || {
             let reason = crate::http::reason(failure.status);
-            Response::text(format!("{} {reason}\n", failure.status))
+            let text = format!("{} {reason}\n", failure.status);
+            Response::text(text).header("X-Content-Type-Options", "nosniff")
         };
         let response = match &self.error_hook {
             None => plain(),

@@ -4,14 +4,17 @@
 //! parsing to `http`.
 
 use super::BodyReader;
-use crate::http::{self, Head, Method, Version};
+use crate::http::{self, Client, Head, Method, Version};
+use crate::net::Networks;
 use crate::sys::listener::Peer;
+use crate::sys::random;
 use crate::sys::spool::View;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Spare parts a thread keeps; more would only be memory.
 const SPARES: usize = 16;
@@ -22,6 +25,23 @@ const KEPT_HEAD: usize = 4096;
 thread_local! {
     #[allow(clippy::vec_box, reason = "they move in and out of requests, which hold a Box")]
     static SPARE: RefCell<Vec<Box<Parts>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The longest id that is taken from a proxy, in bytes.
+const LONGEST_ID: usize = 128;
+
+fn is_id_field(name: &str) -> bool {
+    name.eq_ignore_ascii_case("x-request-id")
+}
+
+/// An id that no other request has: a process's own random beginning and a number.
+fn next_id() -> Box<str> {
+    /// Filled by the first request that asks: after the fork, so that no two processes share it.
+    static BEGINNING: OnceLock<u64> = OnceLock::new();
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let beginning = BEGINNING.get_or_init(random::number);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{beginning:016x}{number:08x}").into()
 }
 
 /// What a request is made of, reusable.
@@ -36,6 +56,9 @@ pub(crate) struct Parts {
     pub(crate) trailers: Vec<(String, Vec<u8>)>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) worker: u32,
+    /// Whose word about clients and request ids counts, where anybody's does.
+    pub(crate) trusted: Option<Arc<Networks>>,
+    id: OnceLock<Box<str>>,
     names: Option<Arc<[String]>>,
     values: Vec<(u32, u32)>,
 }
@@ -52,6 +75,52 @@ impl Parts {
             Peer::Inet(address) => Some(address),
             Peer::Unix => None,
         };
+    }
+
+    /// Whether the other end is a proxy that is believed; the list of them, then.
+    fn believed(&self) -> Option<&Networks> {
+        let trusted = self.trusted.as_deref()?;
+        let believed = match self.peer {
+            Some(address) => trusted.contains(address.ip()),
+            None => trusted.contains_unix(),
+        };
+        believed.then_some(trusted)
+    }
+
+    /// Who sent the request, by its connection or by what trusted proxies say.
+    pub(crate) fn client(&self) -> Client {
+        let peer = self.peer.map(|address| address.ip());
+        match self.believed() {
+            Some(trusted) => http::client(self.head.fields(), peer, |ip| trusted.contains(ip)),
+            None => Client {
+                ip: peer.map(|ip| ip.to_canonical()),
+                https: false,
+            },
+        }
+    }
+
+    /// The id that the request has or came with.
+    pub(crate) fn known_id(&self) -> Option<&str> {
+        if let Some(id) = self.id.get() {
+            return Some(id);
+        }
+        self.believed()?;
+        let mut all = self.head.fields();
+        let mut given = all.by_ref().filter(|(name, _)| is_id_field(name));
+        let (_, id) = given.next()?;
+        let plain = (1..=LONGEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
+        let quiet = !id.iter().any(|byte| b"\"\\<>".contains(byte));
+        // Two are none: the next reader might take the other.
+        let single = given.next().is_none();
+        (plain && quiet && single).then(|| std::str::from_utf8(id).ok())?
+    }
+
+    /// The id that the request has, came with, or is given now.
+    pub(crate) fn id(&self) -> &str {
+        self.id.get_or_init(|| match self.known_id() {
+            Some(id) => id.into(),
+            None => next_id(),
+        })
     }
 }
 
@@ -98,6 +167,7 @@ impl Drop for Request {
         parts.trailers.clear();
         parts.names = None;
         parts.values.clear();
+        parts.id = OnceLock::new();
         SPARE.with_borrow_mut(|spare| {
             if spare.len() < SPARES {
                 spare.push(parts);
@@ -218,9 +288,33 @@ impl Request {
         Self::new(other)
     }
 
-    /// The address at the other end of the connection; `None` on a unix socket.
+    /// The address at the other end of the connection; `None` on a unix socket. Behind a proxy
+    /// that is to say so by the PROXY protocol, what it says.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.parts().peer
+    }
+
+    /// The client's address: of the other end of the connection, or where that is a trusted proxy
+    /// ([`Trust::forwarded`](crate::Trust)) what it says by `Forwarded` or `X-Forwarded-For`,
+    /// followed back through as many trusted proxies as there are. `None` for a process on this
+    /// machine, by a unix socket. Read from the fields whenever it is asked for.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.parts().client().ip
+    }
+
+    /// `https` when a trusted proxy says that the client spoke it, else `http`.
+    pub fn scheme(&self) -> &'static str {
+        match self.parts().client().https {
+            true => "https",
+            false => "http",
+        }
+    }
+
+    /// A name for this request that no other one has, to find it by in the logs of several
+    /// programs: what a trusted proxy gave it by `X-Request-Id` (up to 128 visible characters), or
+    /// one that is made now.
+    pub fn id(&self) -> &str {
+        self.parts().id()
     }
 
     /// The id of the worker that serves this request, from 1; never reused in a cluster.

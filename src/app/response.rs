@@ -274,6 +274,22 @@ impl Response {
         self
     }
 
+    /// The same with one field more, unless it has one of that name.
+    pub(crate) fn or_header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        match self.has_field(name) {
+            true => self,
+            false => self.header(name, value),
+        }
+    }
+
+    fn has_field(&self, name: &str) -> bool {
+        let mut lines = self.fields.split(|&byte| byte == b'\n');
+        lines.any(|line| {
+            let start = line.get(..name.len()).unwrap_or_default();
+            start.eq_ignore_ascii_case(name.as_bytes()) && line.get(name.len()) == Some(&b':')
+        })
+    }
+
     /// The same, and the connection is closed after it.
     #[must_use]
     pub fn close(mut self) -> Self {

@@ -10,7 +10,7 @@ use super::values::{
 };
 use crate::http::MAX_FIELDS;
 use crate::runtime;
-use crate::{Limits, Listen, Mode, SchedulingPolicy, Workers};
+use crate::{Limits, Listen, LogFormat, Mode, Networks, SchedulingPolicy, Trust, Workers};
 use clap::{Args, Parser, Subcommand, value_parser};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -180,6 +180,38 @@ pub(super) struct Serve {
     #[arg(long, value_name = "PATH", env = "MCLUSTER_HEALTH_PATH")]
     pub(super) health_path: Option<String>,
 
+    /// Peers that begin each connection by a header of the PROXY protocol (repeatable): networks
+    /// such as 10.0.0.0/8, addresses, or unix
+    /// [env: MCLUSTER_PROXY_PROTOCOL=CIDR,CIDR] [default: off]
+    #[arg(long, value_name = "CIDR")]
+    pub(super) proxy_protocol: Vec<Networks>,
+
+    /// Proxies whose Forwarded, X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are believed
+    /// (repeatable) [env: MCLUSTER_TRUSTED_PROXIES=CIDR,CIDR] [default: off]
+    #[arg(long, value_name = "CIDR")]
+    pub(super) trusted_proxies: Vec<Networks>,
+
+    /// Give each answer its request's id as X-Request-Id
+    #[arg(long, env = "MCLUSTER_REQUEST_ID", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) request_id: bool,
+
+    /// Write a line for each answer to this file, or to stdout [default: off]
+    #[arg(long, value_name = "PATH|-", env = "MCLUSTER_ACCESS_LOG")]
+    pub(super) access_log: Option<PathBuf>,
+
+    /// The lines of the access log: common, combined or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "MCLUSTER_LOG_FORMAT",
+        default_value = "common"
+    )]
+    pub(super) log_format: LogFormat,
+
+    /// Give each answer a Server field with this text [default: off]
+    #[arg(long, value_name = "TEXT", env = "MCLUSTER_SERVER_HEADER")]
+    pub(super) server_header: Option<String>,
+
     /// Workers run as this user, by name or number
     #[arg(long, value_name = "USER", env = "MCLUSTER_USER")]
     pub(super) user: Option<String>,
@@ -232,6 +264,18 @@ impl Serve {
     /// None is off.
     pub(super) fn worker_timeout(&self) -> Option<Duration> {
         Some(self.worker_timeout).filter(|time| !time.is_zero())
+    }
+
+    pub(super) fn trust(&self) -> Trust {
+        let all = |lists: &[Networks]| {
+            let mut sum = Networks::default();
+            lists.iter().for_each(|list| sum.extend(list));
+            sum
+        };
+        Trust {
+            proxy_protocol: all(&self.proxy_protocol),
+            forwarded: all(&self.trusted_proxies),
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {

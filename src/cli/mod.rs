@@ -160,6 +160,7 @@ fn cluster(serve: &Serve) -> Cluster {
     if let Some(path) = &serve.health_path {
         cluster = cluster.health_path(path);
     }
+    cluster = at_edge(cluster, serve);
     if let Some(user) = &serve.user {
         cluster = cluster.user(user);
     }
@@ -180,6 +181,21 @@ fn cluster(serve: &Serve) -> Cluster {
         Control::Usual => cluster.name(&serve.name),
         Control::At(path) => cluster.name(&serve.name).control(path),
     }
+}
+
+/// What the options say of its edge.
+fn at_edge(cluster: Cluster, serve: &Serve) -> Cluster {
+    let mut cluster = cluster
+        .trust(serve.trust())
+        .request_ids(serve.request_id)
+        .log_format(serve.log_format);
+    if let Some(path) = &serve.access_log {
+        cluster = cluster.access_log(path);
+    }
+    if let Some(text) = &serve.server_header {
+        cluster = cluster.server_header(text);
+    }
+    cluster
 }
 
 /// Says on stdout where the cluster listens, once all of it does.

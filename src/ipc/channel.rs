@@ -165,6 +165,7 @@ impl Channel {
                 let message = codec::decode(&buffer[..length])?;
                 let expected = match &message {
                     Message::Newconn { hand, .. } => hand.len(),
+                    Message::AccessLog => 1,
                     Message::Server { shared, .. } | Message::Accept { shared, .. } => {
                         usize::from(*shared)
                     }

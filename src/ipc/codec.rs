@@ -31,6 +31,7 @@ const WORN: u8 = 10;
 const DATA: u8 = 11;
 const TOOK: u8 = 12;
 const READY: u8 = 13;
+const ACCESS_LOG: u8 = 16;
 
 const CONFIGURED: u8 = 0;
 const ADDRESS: u8 = 1;
@@ -96,6 +97,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
             for one in hand {
                 encode_peer(one.peer, out);
                 out.push(u8::from(one.served));
+                out.push(u8::from(one.announced));
                 encode_bytes(&one.bytes, out);
             }
         }
@@ -106,6 +108,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
         }
         Message::Ready => out.push(READY),
         Message::Worn => out.push(WORN),
+        Message::AccessLog => out.push(ACCESS_LOG),
         Message::Data(piece) => {
             out.push(DATA);
             out.extend(piece);
@@ -211,6 +214,7 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
         },
         READY => Message::Ready,
         WORN => Message::Worn,
+        ACCESS_LOG => Message::AccessLog,
         DATA => Message::Data(std::mem::take(&mut reader.0).to_vec()),
         TOOK => Message::Took(reader.u32()?),
         _ => return Err(senseless()),
@@ -267,6 +271,7 @@ impl<'a> Reader<'a> {
         Ok(Handed {
             peer: self.peer()?,
             served: self.bool()?,
+            announced: self.bool()?,
             bytes: self.counted()?.to_vec(),
         })
     }
@@ -323,6 +328,7 @@ mod tests {
         let handed = |peer, served, bytes: &[u8]| Handed {
             peer,
             served,
+            announced: served,
             bytes: bytes.to_vec(),
         };
         let full = vec![handed(Peer::Inet(scoped), true, &[b'x'; HAND_BYTES / HAND]); HAND];
@@ -382,6 +388,7 @@ mod tests {
                 more: false,
             },
             Message::Worn,
+            Message::AccessLog,
             Message::Took(4),
         ]
     }

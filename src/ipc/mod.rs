@@ -25,7 +25,7 @@ pub(crate) const HAND_BYTES: usize = 32 * 1024;
 
 /// Changes with the meaning of a message, of a slot of the board, or of both: a primary can only
 /// take over workers that speak its version.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 6;
 
 /// A connection under way; its descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(crate) struct Handed {
     pub(crate) peer: Peer,
     /// It has been served before, so it is between two requests.
     pub(crate) served: bool,
+    /// The peer is who a header of the PROXY protocol named; none is to come.
+    pub(crate) announced: bool,
     /// What was read of it and not consumed; at most [`HANDED_BYTES`].
     pub(crate) bytes: Vec<u8>,
 }
@@ -44,6 +46,7 @@ impl Handed {
         Self {
             peer,
             served: false,
+            announced: false,
             bytes: Vec::new(),
         }
     }
@@ -135,6 +138,8 @@ pub(crate) enum Message {
     },
     /// Worker: I have answered as many requests as I should; have me replaced.
     Worn,
+    /// Primary: write the access log to this file from now on; its descriptor comes along.
+    AccessLog,
     /// Both: a piece of the stream of the users' messages. (`message`)
     Data(Vec<u8>),
     /// Both: so many pieces have been consumed.

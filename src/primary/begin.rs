@@ -50,6 +50,7 @@ impl Cluster {
         // First of all that opens anything: inherited descriptors must not be mistaken for ours.
         let asked = self.asked(inheritance.as_ref()).map_err(given_up)?;
         let listeners = bind(&asked, inheritance.as_ref()).map_err(given_up)?;
+        let edge = self.edge.settings().map_err(given_up)?;
         // Threads share their process with the primary, so all of it becomes somebody else; before
         // the control socket is made, which is that user's.
         if let (Mode::Threads, Some(identity)) = (self.mode, &identity) {
@@ -139,6 +140,7 @@ impl Cluster {
             .ok();
         let settings = worker::Settings {
             limits: self.limits_within_reach(workers, descriptors),
+            edge,
             pool,
             listeners: ports.configured(),
             drain_timeout: self.drain_timeout,
@@ -165,6 +167,7 @@ impl Cluster {
                 admin: self.access.admin.clone(),
                 #[cfg(not(feature = "control"))]
                 admin: None,
+                access_log: self.edge.path().map(Into::into),
                 most_held: most_held(descriptors),
             },
             policy: self.schedule,
@@ -250,6 +253,7 @@ impl Cluster {
             ));
         }
         self.limits.check().map_err(Error::Settings)?;
+        self.edge.check()?;
         #[cfg(feature = "control")]
         self.access.check()?;
         let times = [

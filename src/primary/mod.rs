@@ -2,7 +2,7 @@
 //!
 //! [`Primary::run`] is the loop. What should happen is decided by `supervisor` and `scheduler`,
 //! which are pure; `life` launches and buries workers, which `vessel` carries; `deal` accepts and
-//! deals, `hands` keeps what was handed over, `ports` the listeners; `talk` is the conversation,
+//! deals, `edge` opens the access log, `hands` keeps what was handed over, `ports` the listeners; `talk` is the conversation,
 //! `watch` finds who stands still, `wishes` does what the application asks by `handle`, `systemd`
 //! keeps a service manager informed.
 //! [`Cluster`] is what users build one with. May use everything below.
@@ -15,6 +15,7 @@ mod control;
 #[path = "no_control.rs"]
 mod control;
 mod deal;
+mod edge;
 mod error;
 mod event;
 mod handle;
@@ -109,6 +110,8 @@ struct Rules {
     patience: Patience,
     /// Where the pages on TCP are, in the words of the settings.
     admin: Option<String>,
+    /// Where the access log is.
+    access_log: Option<PathBuf>,
     /// Connections that the primary may hold itself, so that its descriptors suffice.
     most_held: usize,
 }
@@ -304,7 +307,7 @@ impl Primary {
                 SIGHUP => self.reload(),
                 SIGTTIN => self.scale_by_signal(wanted + 1),
                 SIGTTOU => self.scale_by_signal(wanted.saturating_sub(1)),
-                SIGUSR1 => log::info!("no logs to reopen"),
+                SIGUSR1 => self.reopen_logs(),
                 SIGUSR2 => self.upgrade(),
                 // SIGCHLD, one of which may stand for several: who died is found by asking.
                 _ => self.deaths = true,

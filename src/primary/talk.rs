@@ -196,7 +196,10 @@ impl Primary {
                 member.send_pieces();
                 self.report_queue(id);
             }
-            Message::Server { .. } | Message::Refused { .. } | Message::Accept { .. } => {
+            Message::Server { .. }
+            | Message::Refused { .. }
+            | Message::Accept { .. }
+            | Message::AccessLog => {
                 log::warn!("{member} says what only a primary says: {message:?}");
             }
         }

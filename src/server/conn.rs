@@ -4,6 +4,7 @@
 //! belongs to a request lives in its [`Meta`], not here. Leaves making answers of requests to
 //! `requests`, limits of time and the socket's registration to [`super::Server`].
 
+use super::access::Entry;
 use super::body::{Dropped, Incoming, Streaming};
 use super::output::{self, Flushed, Output};
 use super::respond::Meta;
@@ -118,6 +119,8 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// At least one request was answered.
     pub(super) served: bool,
+    /// Who is at the other end has been said, where it must be said first.
+    pub(super) announced: bool,
     /// `pending` holds something that has not been looked at yet.
     pub(super) unparsed: bool,
     pub(super) ending: Option<Ending>,
@@ -125,6 +128,8 @@ pub(super) struct Connection {
     /// Bytes read and not consumed. Without capacity while there are none.
     pub(super) pending: Vec<u8>,
     pub(super) output: Option<Box<Output>>,
+    /// What is to be noted of the request under way, until its answer is sent.
+    pub(super) entry: Option<Box<Entry>>,
 }
 
 impl AsRawFd for Connection {
@@ -154,11 +159,13 @@ impl Connection {
             read_closed: false,
             ended: false,
             served: handed.served,
+            announced: handed.announced,
             unparsed: !handed.bytes.is_empty(),
             ending: None,
             state: State::Head,
             pending: handed.bytes,
             output: None,
+            entry: None,
         }
     }
 
@@ -168,6 +175,7 @@ impl Connection {
             peer: self.peer,
             listener: self.listener,
             served: self.served,
+            announced: self.announced,
             bytes: self.pending,
         };
         (self.socket, handed)
@@ -227,7 +235,10 @@ impl Connection {
         let written_before = turn.counters.bytes_out;
         let mut progress = false;
         loop {
-            match output::flush(self.socket.as_fd(), &mut self.output, turn)? {
+            let before = turn.counters.bytes_out;
+            let flushed = output::flush(self.socket.as_fd(), &mut self.output, turn);
+            self.account(turn, before);
+            match flushed? {
                 Flushed::All => {}
                 Flushed::More => return Ok(Step::Again),
                 // A client that listens has nothing to say: its end is the end.
@@ -331,7 +342,8 @@ impl Connection {
         self.pending.extend_from_slice(bytes);
         // A head cannot be complete without a line end: do not parse it again for every byte.
         let limit = turn.head_limits.bytes;
-        if memchr::memchr(b'\n', bytes).is_none() && self.pending.len() < limit {
+        let no_line = memchr::memchr(b'\n', bytes).is_none();
+        if self.announced && no_line && self.pending.len() < limit {
             return false;
         }
         self.unparsed = true;
@@ -413,7 +425,7 @@ impl Connection {
     /// tell, and the connection just ends.
     pub(super) fn expired(&mut self, turn: &mut Turn, limit: Limit) -> bool {
         let late = match limit {
-            Limit::Head if self.head_has_begun() => "the head took too long",
+            Limit::Head if self.announced && self.head_has_begun() => "the head took too long",
             Limit::Body if matches!(self.state, State::Dropping(_)) => return false,
             Limit::Body => "the body took too long",
             Limit::Head | Limit::Idle | Limit::Write | Limit::Linger | Limit::Fresh => {
@@ -446,6 +458,7 @@ impl Connection {
 
     /// Ends the connection.
     pub(super) fn close(mut self, turn: &mut Turn) {
+        self.cut_short(turn);
         if let State::Handler(_) = &self.state {
             turn.counters.in_flight -= 1;
         }

@@ -38,6 +38,12 @@ impl Date {
         self.until = now + Duration::from_secs(1) - Duration::from_nanos(into_second.into());
     }
 
+    /// The date alone.
+    pub(super) fn text(&self) -> &str {
+        let text = self.field.get(6..self.field.len() - 2);
+        std::str::from_utf8(text.unwrap_or_default()).unwrap_or_default()
+    }
+
     /// `Date: ...` with its line end.
     pub(super) fn field(&self) -> &[u8] {
         &self.field

@@ -3,7 +3,21 @@
 use super::{Draining, Handed, MAX_BACKLOG, Server};
 use crate::net::deregister;
 use crate::net::token::Key;
+use crate::sys::listener::Peer;
 use std::os::fd::OwnedFd;
+
+impl Handed {
+    /// One that was just accepted.
+    pub(crate) fn fresh(peer: Peer, listener: u32) -> Self {
+        Self {
+            peer,
+            listener,
+            served: false,
+            announced: false,
+            bytes: Vec::new(),
+        }
+    }
+}
 
 impl Server {
     /// Takes nothing new and closes the listeners. With `hand_back`, connections that wait for a
@@ -20,6 +34,7 @@ impl Server {
             return;
         }
         self.turn.draining = draining;
+        self.turn.edge.flush(self.turn.now);
         if !hand_back {
             self.given_back.clear();
             // Bounded: more than a queue's length has come after the drain began.

@@ -10,11 +10,14 @@
 //! The cost of a keep-alive request is one read and one write; see the speed rules in the crate's
 //! documentation.
 
+mod accept;
+mod access;
 mod alarms;
 mod body;
 mod conn;
 mod date;
 mod drain;
+mod edge;
 pub(crate) mod gate;
 mod limits;
 mod output;
@@ -31,7 +34,6 @@ use crate::http::HeadLimits;
 pub(crate) use crate::ipc::HANDED_BYTES;
 use crate::metrics::Counters;
 pub(crate) use crate::net::MAX_BACKLOG;
-use crate::net::token::LISTENERS;
 use crate::net::token::{FIRST, Key};
 use crate::net::{Mailbox, Ready, Timers, Waker, register};
 use crate::pool::{OnStart, Pool};
@@ -39,7 +41,8 @@ use crate::sys::listener::{Listener, Peer};
 use alarms::Alarms;
 use conn::{Connection, Step};
 use date::Date;
-use gate::{Accepted, Gate};
+pub(crate) use edge::EdgeSettings;
+use gate::Gate;
 pub(crate) use limits::LONGEST;
 use limits::Limit;
 pub use limits::Limits;
@@ -48,16 +51,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+pub use {access::LogFormat, edge::Trust};
 
 /// What one read takes at most; the loop has one such buffer for all connections.
 const INPUT_BYTES: usize = 64 * 1024;
 
 /// What tells the connections of a loop's second server from those of its first.
 pub(crate) const BESIDE: u64 = 1 << 63;
-
-/// How often it is worth a line in the log that there is no room.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// What becomes of connections that wait for their next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub(crate) struct Handed {
     pub(crate) listener: u32,
     /// It is between two requests, not before its first.
     pub(crate) served: bool,
+    /// No header of the PROXY protocol is to come, or it has come: the peer is who it named.
+    pub(crate) announced: bool,
     /// What was read and not consumed.
     pub(crate) bytes: Vec<u8>,
 }
@@ -87,6 +90,7 @@ pub(crate) struct Handed {
 #[derive(Debug)]
 struct Turn {
     app: Arc<App>,
+    edge: edge::Edge,
     limits: Limits,
     head_limits: HeadLimits,
     worker: u32,
@@ -143,6 +147,7 @@ impl Server {
             timers: Timers::new(&Limit::durations(&limits)),
             turn: Turn {
                 app,
+                edge: edge::Edge::default(),
                 head_limits: HeadLimits {
                     bytes: limits.head,
                     fields: limits.fields,
@@ -252,52 +257,14 @@ impl Server {
         self.pause_when_full(registry);
     }
 
-    /// Accepts a bounded burst.
-    fn accept(&mut self, registry: &mio::Registry, token: usize) {
-        for _ in 0..gate::BURST {
-            if self.pause_when_full(registry) {
-                return;
-            }
-            match self.gate.accept(registry, token, self.turn.now) {
-                Accepted::Connection(socket, peer) => self.accepted(registry, socket, peer, token),
-                Accepted::Nothing => break,
-            }
-        }
-        self.pause_when_full(registry);
-    }
-
-    /// Stops accepting at the limit: with the last connection that there is room for, and not when
-    /// the loop wakes for the next. That wake would be lost on the other loops, of which the kernel
-    /// wakes but one.
-    fn pause_when_full(&mut self, registry: &mio::Registry) -> bool {
-        let full = self.connections.len() >= self.turn.limits.connections;
-        if full && self.gate.listeners().len() > 0 && !self.gate.paused() {
-            self.say_full();
-            self.gate.pause(registry, None);
-        }
-        full
-    }
-
-    /// Says that there is no room: seldom, since at the limit it is so with every connection.
-    fn say_full(&mut self) {
-        let now = self.turn.now;
-        if self.silent_until.is_none_or(|until| until <= now) {
-            self.silent_until = Some(now + SILENCE);
-            log::warn!("no room for more connections; accepting goes on when one ends");
-        }
-    }
-
-    fn accepted(&mut self, registry: &mio::Registry, socket: OwnedFd, peer: Peer, token: usize) {
-        let handed = Handed {
-            peer,
-            listener: token.saturating_sub(LISTENERS) as u32,
-            served: false,
-            bytes: Vec::new(),
-        };
-        self.open(registry, socket, handed, false);
-    }
-
-    fn open(&mut self, registry: &mio::Registry, socket: OwnedFd, handed: Handed, copied: bool) {
+    fn open(
+        &mut self,
+        registry: &mio::Registry,
+        socket: OwnedFd,
+        mut handed: Handed,
+        copied: bool,
+    ) {
+        handed.announced |= !self.turn.edge.must_announce(handed.peer);
         self.turn.counters.connections += 1;
         self.turn.counters.open += 1;
         // Zero is never used: tokens with it belong to the loop.
@@ -408,6 +375,7 @@ impl Server {
             }
         }
         self.gate.resume_at(registry, self.turn.now);
+        self.turn.edge.proceed(self.turn.now);
     }
 
     /// The time has come to look at a connection.
@@ -450,11 +418,16 @@ impl Server {
         if !self.again.is_empty() || self.turn.mailbox.has_any() {
             return Some(self.turn.now);
         }
-        let alarm = self.turn.alarms.next();
-        [self.timers.next_deadline(), alarm, self.gate.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (alarm, log) = (self.turn.alarms.next(), self.turn.edge.deadline());
+        [
+            self.timers.next_deadline(),
+            alarm,
+            log,
+            self.gate.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The turn is over: accounts for the time that its answers took. The time, if it had to be

@@ -67,6 +67,10 @@ impl Connection {
                 }
                 State::Handler(_) => used += self.upload(turn, rest),
                 State::Dropping(_) => used += self.drop_body(rest),
+                _ if !self.announced => match self.announce(turn, rest) {
+                    0 => return used,
+                    count => used += count,
+                },
                 _ => {
                     let mut parts = turn.spare.take().unwrap_or_else(Parts::take);
                     match parts.head.parse(rest, &turn.head_limits) {
@@ -90,8 +94,9 @@ impl Connection {
     }
 
     /// A head is complete: its request begins. `more` is whether bytes behind it are there.
-    fn begin(&mut self, turn: &mut Turn, parts: Box<Parts>, more: bool, requests: &mut u32) {
+    fn begin(&mut self, turn: &mut Turn, mut parts: Box<Parts>, more: bool, requests: &mut u32) {
         let meta = Meta::of(&parts.head);
+        self.entry = turn.edge.arrived(&mut parts, self.peer);
         let framing = parts.head.framing();
         if matches!(framing, Framing::None | Framing::Length(0)) {
             *requests -= 1;
@@ -108,7 +113,6 @@ impl Connection {
         };
         // RFC 9110 10.1.1: not needed once the body has begun to arrive.
         let expecting = parts.head.expects_continue() && !more;
-        let mut parts = parts;
         if plan.streamed && turn.pool.is_some() {
             let line = turn.mailbox.line(self.key.token() as u64);
             let (upload, reader) = Upload::new(line, expecting);
@@ -133,7 +137,6 @@ impl Connection {
         meta: Meta,
         streaming: Option<Box<Streaming>>,
     ) {
-        parts.set_peer(self.peer);
         parts.worker = turn.worker;
         let job = match turn.app.call(Request::new(parts), turn.slot.as_ref()) {
             Reply::Now(response) => {
@@ -218,15 +221,19 @@ impl Connection {
         debug_assert!(self.output.is_none(), "older answers go first");
         turn.counters.answered(response.status());
         self.served = true;
+        let entry = self.entry.take().or_else(|| turn.edge.refused(self.peer));
+        let response = turn.edge.dressed(response, entry.as_deref());
+        let status = response.status();
         let ours = !response.wants_close() && turn.draining != Draining::Close;
         let keep = meta.keep_alive && ours;
         let (framing, keep) = respond::head(&mut turn.out, &response, meta, keep, &turn.date);
+        let ahead = turn.out.len();
         let (mut body, trailers, switch) = response.into_parts();
         if let Some(mut switch) = switch {
             let line = turn.mailbox.line(self.key.token() as u64);
             switch.protocol.begin(line, turn.now);
             self.state = State::Upgraded(Upgraded::new(switch.protocol));
-            return;
+            return self.note_answer(turn, entry, status, ahead);
         }
         if let Body::Feed(feed) = &mut body {
             feed.attach(turn.mailbox.line(self.key.token() as u64));
@@ -237,6 +244,7 @@ impl Connection {
         {
             output.add_trailers(trailers);
         }
+        self.note_answer(turn, entry, status, ahead);
         if !keep {
             // A client that asked for the end sends no more; others may be in the middle of it.
             let ending = if meta.keep_alive {

@@ -16,7 +16,7 @@ use crate::ipc::user::{Inbox, Message as UserMessage};
 use crate::ipc::{Ask, BUFFER_BYTES, Channel, FLUSH_AGAIN, Message};
 use crate::net::token::{FIRST, LISTENERS};
 use crate::net::{Reactor, register, register_reader};
-use crate::server::{Limits, Server};
+use crate::server::{EdgeSettings, Limits, Server};
 use crate::sys::privilege::Identity;
 use crate::sys::signal::{SIGQUIT, SIGTERM, SignalFd};
 use std::collections::{BTreeMap, VecDeque};
@@ -48,6 +48,8 @@ impl fmt::Display for WorkerId {
 pub(crate) struct Settings {
     /// Limits of its connections.
     pub(crate) limits: Limits,
+    /// Whom it believes, and what it notes of its answers.
+    pub(crate) edge: EdgeSettings,
     /// Threads of its pool; with 0 CPU-heavy handlers run on its loop.
     pub(crate) pool: usize,
     /// How many listeners of the cluster's settings it is to listen on.
@@ -188,7 +190,7 @@ impl Life {
             id,
             channel,
             slot,
-            settings,
+            mut settings,
             signals,
             on_worker: _,
         } = seat;
@@ -206,7 +208,8 @@ impl Life {
             settings.pool,
             Some(waker),
             Some(slot.clone()),
-        );
+        )
+        .at_edge(std::mem::take(&mut settings.edge));
         let of_pool = worker.clone();
         server.on_pool_thread(Arc::new(move || of_pool.enter(false)));
         Ok(Self {

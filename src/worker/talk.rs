@@ -7,6 +7,7 @@ use crate::net::token::LISTENERS;
 use crate::net::{Listen, deregister, url};
 use crate::server;
 use crate::sys::listener::{Address, Listener};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -110,6 +111,10 @@ impl Life {
                 self.more = more;
                 self.end(StopReason::Disconnected, hand_back);
             }
+            Message::AccessLog => {
+                let files = with.into_iter().map(File::from);
+                files.for_each(|file| self.server.reopen_log(file));
+            }
             Message::Data(piece) => {
                 self.early.extend(self.inbox.piece(&piece)?);
                 self.owed += 1;
@@ -157,6 +162,7 @@ impl Life {
                     peer: handed.peer,
                     listener,
                     served: handed.served,
+                    announced: handed.announced,
                     bytes: handed.bytes,
                 };
                 self.server.adopt(self.reactor.registry(), socket, handed);
@@ -274,6 +280,7 @@ impl Life {
             let hand = taken.iter().map(|(_, handed)| Handed {
                 peer: handed.peer,
                 served: handed.served,
+                announced: handed.announced,
                 bytes: handed.bytes.clone(),
             });
             let message = Message::Newconn {

@@ -101,6 +101,7 @@ pub(super) struct ArrivalState {
     listener: u32,
     peer: Option<SocketAddr>,
     served: bool,
+    announced: bool,
     bytes: Vec<u8>,
 }
 
@@ -148,6 +149,7 @@ impl<'a> Kept<'a> {
                 Peer::Unix => None,
             },
             served: arrival.handed.served,
+            announced: arrival.handed.announced,
             bytes: arrival.handed.bytes.clone(),
         }
     }
@@ -191,6 +193,7 @@ impl ArrivalState {
             handed: Handed {
                 peer: self.peer.map_or(Peer::Unix, Peer::Inet),
                 served: self.served,
+                announced: self.announced,
                 bytes: self.bytes,
             },
         })

@@ -193,12 +193,7 @@ impl Rig {
 
     fn adopt(&mut self, socket: OwnedFd, peer: Peer) {
         self.begin();
-        let handed = Handed {
-            peer,
-            listener: 0,
-            served: false,
-            bytes: Vec::new(),
-        };
+        let handed = Handed::fresh(peer, 0);
         self.server.adopt(self.reactor.registry(), socket, handed);
         self.server.end();
     }

@@ -1,0 +1,166 @@
+//! Files that several processes append lines to: a log.
+//!
+//! Owns that writing to one does not stop the writer for as long as somebody else likes, where the
+//! kernel allows it; leaves to `server` what is written, and what becomes of what cannot be.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+
+/// What goes into a pipe whole or not at all (pipe(7)).
+pub(crate) const WHOLE_IN_A_PIPE: usize = libc::PIPE_BUF;
+
+/// Neither a FIFO without a reader nor a terminal holds the opener up or becomes its own.
+const FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
+/// What lines are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A regular file: takes all, or has no room.
+    File,
+    /// A pipe, or a terminal: takes so much at a time.
+    Pipe,
+    /// A socket.
+    Socket,
+}
+
+/// Opens the file at `path` to append to, and makes it for its user and group where there is none.
+///
+/// # Errors
+///
+/// As open(2): `ENXIO` for a FIFO that nobody reads.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(FLAGS)
+        .open(path)
+}
+
+/// What stdout is connected to: opened anew where that is possible, since whether writing waits is
+/// not ours to set on a description that others share.
+///
+/// # Errors
+///
+/// As dup(2).
+pub(crate) fn stdout() -> io::Result<File> {
+    let copy = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    if kind(&copy)? != Kind::Pipe {
+        return Ok(copy);
+    }
+    let again = OpenOptions::new()
+        .write(true)
+        .custom_flags(FLAGS)
+        .open(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+    Ok(again.unwrap_or(copy))
+}
+
+/// What kind of file it is.
+///
+/// # Errors
+///
+/// As fstat(2).
+pub(crate) fn kind(file: &File) -> io::Result<Kind> {
+    let kind = file.metadata()?.file_type();
+    Ok(if kind.is_socket() {
+        Kind::Socket
+    } else if kind.is_fifo() || kind.is_char_device() {
+        Kind::Pipe
+    } else {
+        Kind::File
+    })
+}
+
+/// Writes once; how much was taken.
+///
+/// # Errors
+///
+/// `WouldBlock` when whoever reads must read first; otherwise as write(2).
+pub(crate) fn write(file: &File, kind: Kind, bytes: &[u8]) -> io::Result<usize> {
+    match kind {
+        Kind::Socket => {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            super::retry(|| send(file.as_raw_fd(), bytes, flags))
+        }
+        // Where it could not be opened anew, the question is all that keeps this from waiting.
+        Kind::Pipe if !has_room(file)? => Err(io::ErrorKind::WouldBlock.into()),
+        Kind::Pipe | Kind::File => super::retry(|| nix::unistd::write(file, bytes)),
+    }
+}
+
+fn has_room(file: &File) -> io::Result<bool> {
+    let mut question = libc::pollfd {
+        fd: file.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    super::retry(|| {
+        // SAFETY: one entry, which is ours, and no waiting.
+        Errno::result(unsafe { libc::poll(&raw mut question, 1, 0) })
+    })?;
+    // An error is there to be found by the write.
+    Ok(question.revents != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn a_full_pipe_holds_nobody_up() {
+        let (reader, writer) = io::pipe().unwrap();
+        let file = File::from(OwnedFd::from(writer));
+        assert_eq!(kind(&file).unwrap(), Kind::Pipe);
+        let line = [b'x'; WHOLE_IN_A_PIPE];
+        let mut written = 0;
+        let error = loop {
+            match write(&file, Kind::Pipe, &line) {
+                Ok(count) => written += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(written >= WHOLE_IN_A_PIPE && written % WHOLE_IN_A_PIPE == 0);
+        drop(reader);
+        let error = write(&file, Kind::Pipe, &line).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_full_socket_holds_nobody_up() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = File::from(OwnedFd::from(ours));
+        assert_eq!(kind(&file).unwrap(), Kind::Socket);
+        while write(&file, Kind::Socket, &[b'x'; 65_536]).is_ok() {}
+        drop(theirs);
+        let error = write(&file, Kind::Socket, b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_full_disk_says_so() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = write(&full, kind(&full).unwrap(), b"x").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    }
+
+    #[test]
+    fn lines_are_appended() {
+        let place = super::super::testing::TempDir::new();
+        let path = place.join("log");
+        for line in [b"one\n", b"two\n"] {
+            let file = open(&path).unwrap();
+            assert_eq!(kind(&file).unwrap(), Kind::File);
+            assert_eq!(write(&file, Kind::File, line).unwrap(), 4);
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
+        assert!(open(&place.join(".")).is_err(), "a directory");
+    }
+}

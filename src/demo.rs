@@ -22,7 +22,12 @@ pub(crate) fn app(mode: Mode, chaos: bool) -> App {
         .post("/echo", echo)
         .get("/stream", stream)
         .get("/status/{code}", status);
-    if chaos { with_chaos(app) } else { app }
+    let app = if chaos { with_chaos(app) } else { app };
+    // What clients send comes back to them: no browser is to guess what it is.
+    app.wrap(|request, next| {
+        let careful = |response: Response| response.header("X-Content-Type-Options", "nosniff");
+        next.run(request).map(careful)
+    })
 }
 
 fn with_chaos(app: App) -> App {

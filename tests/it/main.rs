@@ -13,6 +13,7 @@ mod control;
 mod crash;
 mod dashboard;
 mod descriptors;
+mod edge;
 mod endings;
 mod fairness;
 mod kills;

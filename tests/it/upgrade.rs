@@ -266,3 +266,23 @@ fn two_listeners_of_the_same_words_stay_two() {
     }
     server.stop();
 }
+
+#[test]
+fn the_access_log_goes_on() {
+    let directory = Directory::new();
+    let program = installed(&directory);
+    let path = directory.file("access.log");
+    let server = start(&program, &["--access-log", path.to_str().unwrap()]);
+    let (mut client, _) = Client::greeted(server.address());
+    upgrade(&server);
+    client.get("/").unwrap().who();
+    let aside = directory.file("aside");
+    fs::rename(&path, &aside).unwrap();
+    let mark = server.log.mark();
+    server.signal(Signal::SIGUSR1);
+    server.log.wait(mark, "is open again");
+    client.get("/").unwrap().who();
+    let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
+    wait_until("all lines", || lines(&path) == 1 && lines(&aside) == 2);
+    server.stop();
+}

@@ -22,8 +22,8 @@ pub(crate) use pieces::Piece;
 pub use pieces::Pieces;
 pub(crate) use reply::{Elsewhere, Job};
 pub use reply::{IntoReply, Reply, after, pooled};
-pub(crate) use request::Parts;
 pub use request::Request;
+pub(crate) use request::{Parts, next_id};
 pub use response::{Body, IntoResponse, Response};
 pub(crate) use response::{Trailers, trailer_section};
 pub(crate) use upgrade::{Next as After, Protocol};
@@ -76,6 +76,7 @@ pub struct App {
     fallback: Option<Handler>,
     error_hook: Option<ErrorHook>,
     problem: Option<String>,
+    secure: bool,
 }
 
 impl fmt::Debug for App {
@@ -343,8 +344,7 @@ impl App {
     pub(crate) fn failure(&self, failure: Failure) -> Response {
         let plain = || {
             let reason = crate::http::reason(failure.status);
-            let text = format!("{} {reason}\n", failure.status);
-            Response::text(text).header("X-Content-Type-Options", "nosniff")
+            Response::text(format!("{} {reason}\n", failure.status))
         };
         let response = match &self.error_hook {
             None => plain(),
@@ -355,7 +355,11 @@ impl App {
                 })
             }
         };
-        response.with_status(failure.status)
+        let response = response.with_status(failure.status);
+        match self.secure {
+            true => secure::add(response),
+            false => response.or_header("X-Content-Type-Options", "nosniff"),
+        }
     }
 
     /// Answers by whatever was found for the request, after the middleware.

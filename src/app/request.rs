@@ -4,7 +4,7 @@
 //! parsing to `http`.
 
 use super::BodyReader;
-use crate::http::{self, Client, Head, Method, Version};
+use crate::http::{self, ForwardedClient, Head, Method, Version};
 use crate::net::Networks;
 use crate::sys::listener::Peer;
 use crate::sys::random;
@@ -35,7 +35,7 @@ fn is_id_field(name: &str) -> bool {
 }
 
 /// An id that no other request has: a process's own random beginning and a number.
-fn next_id() -> Box<str> {
+pub(crate) fn next_id() -> Box<str> {
     /// Filled by the first request that asks: after the fork, so that no two processes share it.
     static BEGINNING: OnceLock<u64> = OnceLock::new();
     static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -88,11 +88,13 @@ impl Parts {
     }
 
     /// Who sent the request, by its connection or by what trusted proxies say.
-    pub(crate) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> ForwardedClient {
         let peer = self.peer.map(|address| address.ip());
         match self.believed() {
-            Some(trusted) => http::client(self.head.fields(), peer, |ip| trusted.contains(ip)),
-            None => Client {
+            Some(trusted) => {
+                http::forwarded_client(self.head.fields(), peer, |ip| trusted.contains(ip))
+            }
+            None => ForwardedClient {
                 ip: peer.map(|ip| ip.to_canonical()),
                 https: false,
             },

@@ -1,6 +1,6 @@
 //! The fields that have browsers be careful with an answer. Owns which ones and their values.
 
-use super::App;
+use super::{App, Response};
 
 /// What the OWASP Secure Headers Project proposes for any answer, without knowing whether there is
 /// TLS (so no Strict-Transport-Security) or what a page loads (so no more of a policy than who may
@@ -17,10 +17,9 @@ const FIELDS: [(&str, &str); 8] = [
 ];
 
 impl App {
-    /// Adds to every answer of the application the fields that have browsers be careful with it:
-    /// no guessing of types, no framing, no Referer, nothing across origins. What a handler has set
-    /// itself stays as it is; what only the server answers, before there is a request, has
-    /// `X-Content-Type-Options` alone.
+    /// Adds to every answer, the server's own included, the fields that have browsers be careful
+    /// with it: no guessing of types, no framing, no Referer, nothing across origins. What a handler
+    /// has set itself stays as it is.
     ///
     /// # Examples
     ///
@@ -36,21 +35,21 @@ impl App {
     /// # assert!(app.check().is_ok());
     /// ```
     #[must_use]
-    pub fn secure_headers(self) -> Self {
-        self.wrap(|request, next| {
-            next.run(request).map(|response| {
-                let add = |response: super::Response, (name, value): &(&str, &str)| {
-                    response.or_header(name, value)
-                };
-                FIELDS.iter().fold(response, add)
-            })
-        })
+    pub fn secure_headers(mut self) -> Self {
+        self.secure = true;
+        self.wrap(|request, next| next.run(request).map(add))
     }
+}
+
+/// The answer with those that it does not have.
+pub(super) fn add(response: Response) -> Response {
+    let one = |response: Response, (name, value): &(&str, &str)| response.or_header(name, value);
+    FIELDS.iter().fold(response, one)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::app::Response;
+    use super::*;
 
     #[test]
     fn what_a_handler_sets_stays() {

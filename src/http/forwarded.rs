@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 
 /// Who sent a request, as far as can be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client {
+pub struct ForwardedClient {
     /// The address; nothing when the hop that is known is a unix socket.
     pub ip: Option<IpAddr>,
     /// It spoke HTTPS.
@@ -34,19 +34,19 @@ struct Hop {
 /// # Examples
 ///
 /// ```
-/// use mcluster::http::client;
+/// use mcluster::http::forwarded_client;
 ///
 /// let fields = [("X-Forwarded-For", &b"6.6.6.6, 192.0.2.7, 10.0.0.2"[..])];
 /// let trusted = |ip: std::net::IpAddr| ip.to_string().starts_with("10.");
-/// let found = client(fields.into_iter(), "10.0.0.1".parse().ok(), trusted);
+/// let found = forwarded_client(fields.into_iter(), "10.0.0.1".parse().ok(), trusted);
 /// assert_eq!(found.ip, "192.0.2.7".parse().ok());
 /// ```
-pub fn client<'a>(
+pub fn forwarded_client<'a>(
     fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
     peer: Option<IpAddr>,
     trusted: impl Fn(IpAddr) -> bool,
-) -> Client {
-    let nearest = Client {
+) -> ForwardedClient {
+    let nearest = ForwardedClient {
         ip: peer.map(|ip| ip.to_canonical()),
         https: false,
     };
@@ -68,7 +68,11 @@ pub fn client<'a>(
 }
 
 /// Goes through `hops`, nearest first; nothing in their place is where sense ends.
-fn walk(nearest: Client, hops: Vec<Option<Hop>>, trusted: impl Fn(IpAddr) -> bool) -> Client {
+fn walk(
+    nearest: ForwardedClient,
+    hops: Vec<Option<Hop>>,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> ForwardedClient {
     let mut found = nearest;
     for hop in hops {
         let Some(hop) = hop else {
@@ -294,7 +298,7 @@ mod tests {
             let ip = ip.to_string();
             ip.starts_with("10.") || ip == "fd00::1"
         };
-        let client = client(fields, "10.0.0.1".parse().ok(), trusted);
+        let client = forwarded_client(fields, "10.0.0.1".parse().ok(), trusted);
         let ip = client.ip.map_or_else(String::new, |ip| ip.to_string());
         (ip, client.https)
     }
@@ -458,7 +462,7 @@ mod tests {
                 ("Forwarded", value.as_bytes()),
                 ("X-Forwarded-For", value.as_bytes()),
             ];
-            let found = client(fields.into_iter(), None, |_| true);
+            let found = forwarded_client(fields.into_iter(), None, |_| true);
             assert!(!found.https || value.contains("https"));
         }
     }

@@ -6,7 +6,7 @@
 //! - [`ChunkedDecoder`] takes the chunks off a body;
 //! - [`encode`] writes status lines, fields and chunks;
 //! - [`percent_decode`] and [`query_pairs`] read what a target carries;
-//! - [`ProxyHeader`] and [`client`] read who a proxy says is behind it.
+//! - [`ProxyHeader`] and [`forwarded_client`] read who a proxy says is behind it.
 //!
 //! What it promises: no I/O, no clock, no log, no `unsafe`, and no panic whatever a peer sends. Every parser answers
 //! one of three things (done, more bytes wanted, refused) and gives the same answer however the input was cut up.
@@ -38,7 +38,7 @@ pub use encode::{
 };
 pub use error::Error;
 pub use form::{percent_decode, query_pairs};
-pub use forwarded::{Client, client};
+pub use forwarded::{ForwardedClient, forwarded_client};
 pub use framing::Framing;
 pub use head::{Head, HeadLimits, MAX_FIELDS, Parsed};
 pub use method::{Method, Version};

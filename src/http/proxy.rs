@@ -232,6 +232,7 @@ fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
         let mut header = V2.to_vec();
@@ -419,5 +420,38 @@ mod tests {
     fn binary_or_text() {
         assert!(ProxyHeader::is_binary(b"\r\n\r\n\0") && !ProxyHeader::is_binary(b"PROXY"));
         assert!(!ProxyHeader::is_binary(b""));
+    }
+
+    proptest! {
+        /// What is decided stays decided, whatever follows; before that more is wanted.
+        #[test]
+        fn any_split_of_any_bytes(
+            start in 0..4usize,
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+            change in any::<(prop::sample::Index, u8)>(),
+        ) {
+            let start = [&b""[..], V1, b"PROXY TCP4 1.2.3.4 ", V2][start];
+            let mut input = [start, &bytes].concat();
+            unchanged(&input)?;
+            for (mut good, _) in good() {
+                let at = change.0.index(good.len());
+                good[at] ^= change.1;
+                input = good;
+                unchanged(&input)?;
+            }
+        }
+    }
+
+    fn unchanged(input: &[u8]) -> Result<(), TestCaseError> {
+        let whole = ProxyHeader::parse(input);
+        for end in 0..input.len() {
+            let found = ProxyHeader::parse(&input[..end]);
+            let same = match (found, whole) {
+                (Ok(None), _) | (Err(_), Err(_)) => true,
+                (found, whole) => found == whole,
+            };
+            prop_assert!(same, "{found:?} at {end}, then {whole:?}");
+        }
+        Ok(())
     }
 }

@@ -115,12 +115,12 @@ impl Entry {
             text: words.concat(),
             has: (referer.is_some(), agent.is_some()),
             id: parts.known_id().map(Into::into),
-            ..Self::unknown(peer, now)
+            ..Self::unknown(peer, None, now)
         }
     }
 
     /// Of what was no request.
-    pub(super) fn unknown(peer: Peer, now: Instant) -> Self {
+    pub(super) fn unknown(peer: Peer, id: Option<Box<str>>, now: Instant) -> Self {
         Self {
             since: now,
             client: match peer {
@@ -133,7 +133,7 @@ impl Entry {
             target: 0,
             referer: 0,
             has: (false, false),
-            id: None,
+            id,
             answer: None,
         }
     }

@@ -5,11 +5,11 @@
 //! and the lines of the log to `access`.
 
 use super::access::{Entry, Log, LogFormat};
-use super::conn::{Connection, Ending, State};
+use super::conn::{Connection, Ending};
 use super::date::Date;
 use super::respond::Meta;
 use super::{Server, Turn};
-use crate::app::{Parts, Response};
+use crate::app::{Parts, Response, next_id};
 use crate::http::ProxyHeader;
 use crate::net::Networks;
 use crate::sys::listener::Peer;
@@ -103,8 +103,11 @@ impl Edge {
 
     /// The same of what was no request.
     pub(super) fn refused(&self, peer: Peer) -> Option<Box<Entry>> {
-        self.log.as_ref()?;
-        Some(Box::new(Entry::unknown(peer, Instant::now())))
+        if !self.request_ids && self.log.is_none() {
+            return None;
+        }
+        let id = self.request_ids.then(next_id);
+        Some(Box::new(Entry::unknown(peer, id, Instant::now())))
     }
 
     /// An answer with the fields that all of them carry.
@@ -224,11 +227,9 @@ impl Connection {
         }
     }
 
-    /// The connection ends: so does the answer under way, or the wait for one.
+    /// The connection ends: so does the answer under way, or the request that has had none.
     pub(super) fn cut_short(&mut self, turn: &mut Turn) {
-        if let Some(entry) = self.entry.take()
-            && (entry.is_answered() || matches!(self.state, State::Handler(_)))
-        {
+        if let Some(entry) = self.entry.take() {
             turn.edge.concluded(&entry, &turn.date, turn.now);
         }
     }

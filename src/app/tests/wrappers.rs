@@ -121,3 +121,37 @@ fn a_panic_is_a_500_unless_it_gives_the_worker_up() {
         assert_eq!(panic_message(&*unwound.unwrap_err()), "enough");
     }
 }
+
+#[test]
+fn careful_answers_are_careful_everywhere() {
+    let app = || {
+        App::new()
+            .get("/", |_| "home")
+            .get("/panic", |_| -> Response { panic!("on purpose") })
+            .get("/mine", |_| {
+                Response::new(200).header("x-frame-options", "SAMEORIGIN")
+            })
+            .secure_headers()
+    };
+    for (path, frames) in [
+        ("/", "DENY"),
+        ("/panic", "DENY"),
+        ("/none", "DENY"),
+        ("/mine", "SAMEORIGIN"),
+    ] {
+        let response = call(app(), "GET", path);
+        assert_eq!(fields(&response, "X-Frame-Options"), [frames], "{path}");
+        assert_eq!(
+            fields(&response, "X-Content-Type-Options"),
+            ["nosniff"],
+            "{path}"
+        );
+        assert_eq!(
+            fields(&response, "Referrer-Policy"),
+            ["no-referrer"],
+            "{path}"
+        );
+    }
+    let plain = call(App::new(), "GET", "/none");
+    assert_eq!(plain.fields(), b"X-Content-Type-Options: nosniff\r\n");
+}

@@ -51,7 +51,7 @@ fn the_common_formats() {
 
 #[test]
 fn what_is_not_known_is_a_dash() {
-    let mut refused = Entry::unknown(Peer::Unix, Instant::now());
+    let mut refused = Entry::unknown(Peer::Unix, None, Instant::now());
     refused.answered(400, 100);
     let expected = "unix: - - [06/Nov/1994:08:49:37 +0000] \"-\" 400 0 \"-\" \"-\"\n";
     assert_eq!(line(&refused, true), expected);
@@ -82,7 +82,7 @@ fn one_object_a_line() {
     out.clear();
     json(
         &mut out,
-        &Entry::unknown(Peer::Unix, Instant::now()),
+        &Entry::unknown(Peer::Unix, None, Instant::now()),
         DATE,
         3,
     );

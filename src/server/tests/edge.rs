@@ -216,6 +216,9 @@ fn ids_are_made_or_taken_from_trusted_peers() {
         assert_eq!((answer.text(), id.len()), (&*id, 24));
         assert!(seen.insert(id), "{bad}");
     }
+    let mut refused = believing.connect_after(b"nonsense\r\n\r\n");
+    let answer = believing.answer(&mut refused);
+    assert!(seen.insert(answer.get("x-request-id").unwrap().to_owned()));
     let mut doubting = rig(settings("10.0.0.1"));
     let mut client = doubting.connect();
     let answer = doubting.ask(&mut client, with("abc-123"));

@@ -95,6 +95,11 @@ pub(super) const fn is_unreserved(b: u8) -> bool {
     is(b, UNRESERVED)
 }
 
+/// etagc (RFC 9110 section 8.8.3): what may stand between the quotes of an entity tag.
+pub(super) const fn is_etagc(b: u8) -> bool {
+    matches!(b, 0x21 | 0x23..=0x7e | 0x80..=0xff)
+}
+
 /// Whether `bytes` is a token: one tchar or more (RFC 9110 section 5.6.2). Methods and field names are tokens.
 ///
 /// # Examples

@@ -6,7 +6,9 @@
 //! - [`ChunkedDecoder`] takes the chunks off a body;
 //! - [`encode`] writes status lines, fields and chunks;
 //! - [`percent_decode`] and [`query_pairs`] read what a target carries;
-//! - [`ProxyHeader`] and [`forwarded_client`] read who a proxy says is behind it.
+//! - [`ProxyHeader`] and [`forwarded_client`] read who a proxy says is behind it;
+//! - [`ranges`], [`Conditions`] and [`AcceptEncoding`] read what a client wants of a representation, and which it has;
+//! - [`percent_decode`] and [`query_pairs`] read what a target carries.
 //!
 //! What it promises: no I/O, no clock, no log, no `unsafe`, and no panic whatever a peer sends. Every parser answers
 //! one of three things (done, more bytes wanted, refused) and gives the same answer however the input was cut up.
@@ -17,6 +19,7 @@
 //! It leaves to the application: routes, dot segments in a path, and what a field means beyond framing.
 
 mod chunked;
+mod conditional;
 pub mod encode;
 mod error;
 mod form;
@@ -26,12 +29,15 @@ mod grammar;
 mod head;
 mod method;
 mod proxy;
+mod negotiate;
+mod range;
 mod target;
 
 #[cfg(test)]
 mod tests;
 
 pub use chunked::{ChunkedDecoder, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
+pub use conditional::{Conditions, ETag, Validators, Verdict};
 pub use encode::{
     chunk, chunk_start, content_length, decimal, field, has_no_body, is_field_value, is_token,
     last_chunk, last_chunk_start, reason, status_line,
@@ -43,3 +49,8 @@ pub use framing::Framing;
 pub use head::{Head, HeadLimits, MAX_FIELDS, Parsed};
 pub use method::{Method, Version};
 pub use proxy::{MAX_PROXY_BLOCK, MAX_PROXY_LINE, ProxyHeader};
+pub use negotiate::{AcceptEncoding, Coding};
+pub use range::{
+    ByteRange, MAX_RANGES, Ranges, byteranges_end, byteranges_part, content_range, ranges,
+    unsatisfied_range,
+};

@@ -2,13 +2,16 @@
 //! give. The raw requests are in `tests/wire`.
 
 mod chunked;
+mod conditional;
 mod corpus;
 mod encode;
 mod form;
 mod head;
 mod mutants;
+mod negotiate;
 mod plain;
 mod properties;
+mod range;
 
 use super::{ChunkedDecoder, Error, Framing, Head, HeadLimits, Method, Parsed, Version};
 

@@ -22,6 +22,7 @@ use std::io;
 
 use nix::errno::Errno;
 
+pub(crate) mod beneath;
 mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpu;

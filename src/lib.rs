@@ -83,7 +83,7 @@ mod demo;
 pub mod internals;
 
 pub use app::{
-    App, Body, BodyReader, Failure, IntoReply, IntoResponse, Next, Pieces, Reply, Request,
+    App, Body, BodyReader, Failure, Files, IntoReply, IntoResponse, Next, Pieces, Reply, Request,
     Response, Sender, Unsent, abandon_worker, after, pooled,
 };
 pub use board::MAX_WORKERS;

@@ -5,6 +5,7 @@
 //! socket, a thread or a worker, so the same application runs in every mode.
 
 mod feed;
+mod files;
 mod middleware;
 mod pieces;
 mod reply;
@@ -17,6 +18,7 @@ mod upload;
 
 pub(crate) use feed::{Fed, Feed};
 pub use feed::{Sender, Unsent};
+pub use files::Files;
 pub use middleware::Next;
 pub(crate) use pieces::Piece;
 pub use pieces::Pieces;
@@ -73,6 +75,7 @@ const ALL_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 pub struct App {
     router: Router,
     middleware: Vec<Middleware>,
+    mounts: Vec<files::Mount>,
     fallback: Option<Handler>,
     error_hook: Option<ErrorHook>,
     problem: Option<String>,
@@ -83,6 +86,7 @@ impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App")
             .field("routes", &self.router)
+            .field("mounts", &self.mounts)
             .field("middleware", &self.middleware.len())
             .field("fallback", &self.fallback.is_some())
             .finish_non_exhaustive()
@@ -238,6 +242,32 @@ impl App {
         self
     }
 
+    /// Serves files at all paths that begin with `prefix` and that no route has; `/` is everything.
+    /// They answer GET, HEAD and OPTIONS, and 405 for the rest; of two prefixes the longer counts.
+    /// What there is no file for goes to the [`fallback`](Self::fallback) where there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mcluster::{App, Files};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let app = App::new()
+    ///     .get("/api/time", |_| "noon\n")
+    ///     .files("/", Files::new("public")?)
+    ///     .files("/downloads", Files::new("releases")?.listing(true));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn files(mut self, prefix: &str, files: Files) -> Self {
+        let mount = files::Mount::new(prefix, files);
+        if let Err(problem) = mount.and_then(|mount| mount.join(&mut self.mounts)) {
+            self.problem.get_or_insert(problem);
+        }
+        self
+    }
+
     /// What becomes of the body of a request with that head.
     pub(crate) fn body_plan(&self, head: &Head) -> BodyPlan {
         self.router.body_plan(head.method(), head.path())
@@ -371,12 +401,21 @@ impl App {
             Found::OtherMethods(allow) => self
                 .failure(Failure::new(405, "no such method here"))
                 .header("Allow", allow),
-            Found::Nothing => match &self.fallback {
-                Some(fallback) => return fallback(request),
-                None => self.failure(Failure::new(404, "no such route")),
+            Found::Nothing => match (self.by_files(&request), &self.fallback) {
+                (Some(response), _) => response,
+                (None, Some(fallback)) => return fallback(request),
+                (None, None) => self.failure(Failure::new(404, "no such route")),
             },
         };
         Reply::Now(response)
+    }
+
+    /// The answer of the files at the request's path, if there are any.
+    fn by_files(&self, request: &Request) -> Option<Response> {
+        let path = request.path();
+        let mount = self.mounts.iter().find(|mount| mount.covers(path))?;
+        let others = self.fallback.is_some();
+        mount.answer(request, others, |failure| self.failure(failure))
     }
 
     fn panicked(&self, panic: Box<dyn Any + Send>, label: &str) -> Response {

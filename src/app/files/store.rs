@@ -1,0 +1,247 @@
+//! What a thread has open of the files it serves.
+//!
+//! Each thread has its own, so there is no lock and workers are alike whatever carries them. A file
+//! is kept open after an answer; before the next one its path is looked at once, and a difference in
+//! anything that the kernel tells (which file it is, its size, its times) has it opened anew.
+
+use super::{Files, listing};
+use crate::http::{Coding, ETag};
+use crate::sys::beneath::{Beneath, Facts, Kind};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Files that a thread keeps open, of all [`Files`] together. Few, for descriptors are for
+/// connections: half of what the primary leaves a worker beside them.
+pub(super) const KEPT: usize = 32;
+
+/// One that nobody asked for as long is closed, so that the space of removed files comes free.
+const UNUSED: Duration = Duration::from_secs(60);
+
+/// How often it is looked for such.
+const SWEEP: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static STORES: RefCell<HashMap<u64, Store>> = RefCell::new(HashMap::new());
+}
+
+/// A regular file, open.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) file: Arc<File>,
+    pub(super) facts: Facts,
+    pub(super) etag: ETag,
+    /// When it was modified, for a field.
+    pub(super) modified: String,
+}
+
+impl Open {
+    fn new(file: File, facts: Facts) -> io::Result<Self> {
+        Ok(Self {
+            file: Arc::new(file),
+            etag: etag(&facts, Coding::Identity)?,
+            modified: httpdate::fmt_http_date(dated(&facts)),
+            facts,
+        })
+    }
+
+    /// The time for a field, which must not be later than the answer itself (RFC 9110 8.8.2.1).
+    pub(super) fn modified_by(&self, now: SystemTime) -> String {
+        match self.facts.modified() > now {
+            true => httpdate::fmt_http_date(now),
+            false => self.modified.clone(),
+        }
+    }
+}
+
+/// The time of a file, within what a date can say.
+fn dated(facts: &Facts) -> SystemTime {
+    // The last second of the year 9999, beyond which httpdate would panic.
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    facts.modified().min(SystemTime::UNIX_EPOCH + LAST)
+}
+
+/// The tag of a file as it is now: another one when it is another file, or was written to since.
+/// A hash, for what it is made of is nobody's business.
+pub(super) fn etag(facts: &Facts, coding: Coding) -> io::Result<ETag> {
+    // The same in every worker: without keys.
+    let mut hasher = DefaultHasher::new();
+    (facts.identity, facts.size, facts.modified, facts.changed).hash(&mut hasher);
+    let hash = hasher.finish();
+    let opaque = match coding.name() {
+        None => format!("{hash:016x}-{:x}", facts.size),
+        Some(name) => format!("{hash:016x}-{:x}-{name}", facts.size),
+    };
+    ETag::strong(&opaque).ok_or_else(|| io::Error::other("a tag that is none"))
+}
+
+#[derive(Debug)]
+struct Kept {
+    open: Rc<Open>,
+    used: Instant,
+}
+
+/// One thread's open files of one [`Files`].
+#[derive(Debug)]
+pub(super) struct Store {
+    alive: Weak<()>,
+    path: PathBuf,
+    root: Beneath,
+    kept: HashMap<Box<[u8]>, Kept>,
+    /// How many it may keep.
+    room: usize,
+    now: Instant,
+    swept: Instant,
+    boundaries: RandomState,
+    boundary: u64,
+}
+
+impl Store {
+    /// Gives `act` this thread's store for `files`.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be opened.
+    pub(super) fn with<T>(files: &Files, act: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
+        STORES.with_borrow_mut(|stores| {
+            if !stores.contains_key(&files.id) {
+                stores.retain(|_, store| store.alive.strong_count() > 0);
+                stores.insert(files.id, Self::new(files)?);
+            }
+            let room = (KEPT / stores.len()).max(1);
+            let store = stores.get_mut(&files.id);
+            let store = store.ok_or_else(|| io::Error::other("no store"))?;
+            store.room = room;
+            store.now = Instant::now();
+            let answer = act(store);
+            store.sweep();
+            Ok(answer)
+        })
+    }
+
+    fn new(files: &Files) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            alive: Arc::downgrade(&files.alive),
+            path: files.root.clone(),
+            root: Beneath::open(&files.root)?,
+            kept: HashMap::new(),
+            room: KEPT,
+            now,
+            swept: now,
+            boundaries: RandomState::new(),
+            boundary: 0,
+        })
+    }
+
+    /// What a path leads to now; empty for the directory itself.
+    pub(super) fn facts(&mut self, path: &[u8]) -> io::Result<Facts> {
+        let path = if path.is_empty() { b"." } else { path };
+        let found = self.root.facts(path);
+        if self.root_was_removed(&found) {
+            // Built anew at the same place, say: no reason to wait for a reload.
+            self.root = Beneath::open(&self.path)?;
+            self.kept.clear();
+            return self.root.facts(path);
+        }
+        found
+    }
+
+    fn root_was_removed(&self, found: &io::Result<Facts>) -> bool {
+        let absent = match found {
+            Ok(facts) => facts.gone,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        absent && self.root.own_facts().is_ok_and(|facts| facts.gone)
+    }
+
+    /// The file at a path whose `facts` were found right now; `None` if it is no regular file.
+    pub(super) fn open(&mut self, path: &[u8], facts: &Facts) -> io::Result<Option<Rc<Open>>> {
+        if let Some(kept) = self.kept.get_mut(path) {
+            if kept.open.facts == *facts {
+                kept.used = self.now;
+                return Ok(Some(Rc::clone(&kept.open)));
+            }
+            self.kept.remove(path);
+        }
+        // Asked before it is opened: opening can have effects on what is no regular file.
+        if facts.kind != Kind::Regular {
+            return Ok(None);
+        }
+        let (file, facts) = self.opening(|root| root.file(path))?;
+        if facts.kind != Kind::Regular {
+            return Ok(None);
+        }
+        let open = Rc::new(Open::new(file, facts)?);
+        self.keep(path, &open);
+        Ok(Some(open))
+    }
+
+    /// Opens something; where no descriptor is left, those that are kept make room.
+    fn opening<T>(&mut self, open: impl Fn(&Beneath) -> io::Result<T>) -> io::Result<T> {
+        match open(&self.root) {
+            Err(error) if is_out_of_descriptors(&error) && !self.kept.is_empty() => {
+                self.kept.clear();
+                open(&self.root)
+            }
+            answer => answer,
+        }
+    }
+
+    fn keep(&mut self, path: &[u8], open: &Rc<Open>) {
+        while self.kept.len() >= self.room {
+            let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
+            match oldest.map(|(path, _)| path.clone()) {
+                Some(path) => self.kept.remove(&path),
+                None => break,
+            };
+        }
+        let open = Rc::clone(open);
+        let used = self.now;
+        self.kept.insert(path.into(), Kept { open, used });
+    }
+
+    fn sweep(&mut self) {
+        if self.now.saturating_duration_since(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = self.now;
+        let now = self.now;
+        self.kept
+            .retain(|_, kept| now.saturating_duration_since(kept.used) < UNUSED);
+    }
+
+    /// Whether a path is a directory that lies below.
+    pub(super) fn is_directory(&mut self, path: &[u8]) -> io::Result<bool> {
+        let path = if path.is_empty() { b"." } else { path };
+        self.opening(|root| root.is_directory(path))
+    }
+
+    /// What is in a directory, `most` names at most.
+    pub(super) fn names(&mut self, path: &[u8], most: usize) -> io::Result<Vec<listing::Name>> {
+        let path = if path.is_empty() { b"." } else { path };
+        self.opening(|root| root.names(path, most))
+    }
+
+    /// What separates the parts of an answer: another one each time.
+    pub(super) fn boundary(&mut self) -> String {
+        self.boundary = self.boundary.wrapping_add(1);
+        format!("{:016x}", self.boundaries.hash_one(self.boundary))
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.kept.len()
+    }
+}
+
+/// Whether it is descriptors that are missing.
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}

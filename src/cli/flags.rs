@@ -6,7 +6,8 @@
 
 use super::steer::Steer;
 use super::values::{
-    Pool, Requests, Shell, duration, duration_or_none, head_size, name, pool, requests, size,
+    Index, Pool, Requests, Shell, duration, duration_or_none, field_value, head_size, index, name,
+    pool, requests, size,
 };
 use crate::http::MAX_FIELDS;
 use crate::runtime;
@@ -29,7 +30,7 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the built-in application on a cluster of workers
+    /// Run the built-in application, or files with --root, on a cluster of workers
     Serve(Box<Serve>),
     /// Say whether a configuration is valid; takes the options of serve
     Check(Box<Serve>),
@@ -65,7 +66,7 @@ impl Cli {
 /// clap's name for the option that says where the file is. It has no key in it.
 pub(super) const CONFIG: &str = "config";
 
-/// Run the built-in application on a cluster of workers
+/// Run the built-in application, or files with --root, on a cluster of workers
 #[derive(Args, Debug)]
 pub(super) struct Serve {
     /// A file with values for the other options
@@ -111,6 +112,26 @@ pub(super) struct Serve {
     /// Threads in each worker for CPU-heavy handlers: a number, or auto; 0 runs them on the loop
     #[arg(long, value_name = "N", env = "MCLUSTER_POOL", value_parser = pool, default_value = "auto")]
     pub(super) pool: Pool,
+
+    /// Serve the files of this directory in place of the built-in application [default: off]
+    #[arg(long, value_name = "DIR", env = "MCLUSTER_ROOT")]
+    pub(super) root: Option<PathBuf>,
+
+    /// With --root: the files that are the page of their directory, the first that is there
+    #[arg(long, value_name = "NAMES", env = "MCLUSTER_INDEX", value_parser = index, default_value = "index.html")]
+    pub(super) index: Index,
+
+    /// With --root: list what is in a directory without such a page
+    #[arg(long, env = "MCLUSTER_LISTING", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) listing: bool,
+
+    /// With --root: serve names that begin with a dot too
+    #[arg(long, env = "MCLUSTER_DOTFILES", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) dotfiles: bool,
+
+    /// With --root: the Cache-Control of each file, such as max-age=3600 [default: off]
+    #[arg(long, value_name = "VALUE", env = "MCLUSTER_CACHE_CONTROL", value_parser = field_value)]
+    pub(super) cache_control: Option<String>,
 
     /// Bytes of a request's head
     #[arg(long, value_name = "SIZE", env = "MCLUSTER_MAX_HEAD", value_parser = head_size, default_value = "16k")]

@@ -15,7 +15,7 @@ mod steer;
 mod table;
 mod values;
 
-use crate::{Cluster, ClusterHandle, Event, demo};
+use crate::{App, Cluster, ClusterHandle, Error, Event, Files, demo};
 use clap::CommandFactory;
 use flags::{Cli, Command, Control, Serve};
 use sources::Said;
@@ -49,10 +49,10 @@ fn obey(said: Said) -> crate::Result<()> {
             if let Some(path) = &said.file {
                 log::info!("configuration from {}", path.display());
             }
-            cluster(serve).on_event(announce).run()
+            cluster(serve)?.on_event(announce).run()
         }
         Command::Check(serve) => {
-            cluster(serve).judge()?;
+            cluster(serve)?.judge()?;
             let file = said.file.as_deref().map(Path::display);
             print(&match file {
                 Some(file) => format!("{file}: ok\n"),
@@ -134,9 +134,30 @@ fn log_panics() {
     }));
 }
 
+/// What the options have it serve.
+///
+/// # Errors
+///
+/// When the files are to be those of a directory that is none.
+fn app(serve: &Serve) -> crate::Result<App> {
+    let Some(root) = &serve.root else {
+        return Ok(demo::app(serve.mode, serve.chaos));
+    };
+    let files = Files::new(root)
+        .map_err(|error| Error::Configuration(format!("root: {}: {error}", root.display())))?
+        .index(serve.index.0.iter().cloned())
+        .listing(serve.listing)
+        .dotfiles(serve.dotfiles);
+    let files = match &serve.cache_control {
+        Some(value) => files.cache_control(value),
+        None => files,
+    };
+    Ok(App::new().files("/", files))
+}
+
 /// The cluster that the options make.
-fn cluster(serve: &Serve) -> Cluster {
-    let app = demo::app(serve.mode, serve.chaos);
+fn cluster(serve: &Serve) -> crate::Result<Cluster> {
+    let app = app(serve)?;
     let mut cluster = Cluster::new(app)
         .mode(serve.mode)
         .workers(serve.workers)
@@ -176,11 +197,11 @@ fn cluster(serve: &Serve) -> Cluster {
     if let Some(threads) = serve.pool.threads() {
         cluster = cluster.pool(threads);
     }
-    match serve.control() {
+    Ok(match serve.control() {
         Control::Off => cluster,
         Control::Usual => cluster.name(&serve.name),
         Control::At(path) => cluster.name(&serve.name).control(path),
-    }
+    })
 }
 
 /// What the options say of its edge.

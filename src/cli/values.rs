@@ -1,5 +1,7 @@
-//! The words of single flags: durations, sizes, the pool's size, names, signals, shells.
+//! The words of single flags: durations, sizes, the pool's size, names, field values, signals,
+//! shells.
 
+use crate::http::is_field_value;
 use crate::runtime;
 use crate::sys::process;
 use clap::ValueEnum;
@@ -116,6 +118,33 @@ pub(super) fn name(words: &str) -> Result<String, String> {
     runtime::check_name(words).map(|()| words.to_owned())
 }
 
+/// Names of files, the first that is there counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Index(pub(super) Vec<String>);
+
+/// Names with commas between them, or `off` for none.
+pub(super) fn index(words: &str) -> Result<Index, String> {
+    if words == "off" {
+        return Ok(Index(Vec::new()));
+    }
+    let names: Vec<_> = words.split(',').map(str::trim).collect();
+    let is_name = |name: &&str| !matches!(*name, "" | "." | "..") && !name.contains(['/', '\0']);
+    match names.iter().all(is_name) {
+        true => Ok(Index(names.into_iter().map(str::to_owned).collect())),
+        false => Err(format!(
+            "{words:?} is no list of names (such as index.html,index.htm, or off)"
+        )),
+    }
+}
+
+/// What may stand behind the colon of a field.
+pub(super) fn field_value(words: &str) -> Result<String, String> {
+    match !words.is_empty() && is_field_value(words.as_bytes()) {
+        true => Ok(words.to_owned()),
+        false => Err(format!("{words:?} cannot be the value of a field")),
+    }
+}
+
 /// A signal by its name, with or without `SIG`, or by its number: its name without `SIG`, or the
 /// number of one that has none.
 pub(super) fn signal(words: &str) -> Result<String, String> {
@@ -215,6 +244,23 @@ mod tests {
         assert_eq!(pool("0"), Ok(Pool::Threads(0)));
         assert!(pool("-1").is_err() && pool("1025").is_err() && pool("").is_err());
     }
+
+    #[test]
+    fn names_and_fields() {
+        let found =
+            |names: &[&str]| Ok(Index(names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!(index("index.html"), found(&["index.html"]));
+        assert_eq!(index("a.html, b"), found(&["a.html", "b"]));
+        assert_eq!(index("off"), found(&[]));
+        for words in ["", ",", "a,", "a/b", "..", ".", "a,../b"] {
+            assert!(index(words).is_err(), "{words}");
+        }
+        assert_eq!(field_value("max-age=60").as_deref(), Ok("max-age=60"));
+        for words in ["", " a", "a\r\nb: c", "\0"] {
+            assert!(field_value(words).is_err(), "{words:?}");
+        }
+    }
+
     #[test]
     fn signals() {
         let cases = [

@@ -16,6 +16,7 @@ mod descriptors;
 mod edge;
 mod endings;
 mod fairness;
+mod files;
 mod kills;
 mod lines;
 mod listen;

@@ -8,7 +8,6 @@
 //! - [`percent_decode`] and [`query_pairs`] read what a target carries;
 //! - [`ProxyHeader`] and [`forwarded_client`] read who a proxy says is behind it;
 //! - [`ranges`], [`Conditions`] and [`AcceptEncoding`] read what a client wants of a representation, and which it has;
-//! - [`percent_decode`] and [`query_pairs`] read what a target carries.
 //!
 //! What it promises: no I/O, no clock, no log, no `unsafe`, and no panic whatever a peer sends. Every parser answers
 //! one of three things (done, more bytes wanted, refused) and gives the same answer however the input was cut up.
@@ -28,8 +27,8 @@ mod framing;
 mod grammar;
 mod head;
 mod method;
-mod proxy;
 mod negotiate;
+mod proxy;
 mod range;
 mod target;
 
@@ -48,8 +47,8 @@ pub use forwarded::{ForwardedClient, forwarded_client};
 pub use framing::Framing;
 pub use head::{Head, HeadLimits, MAX_FIELDS, Parsed};
 pub use method::{Method, Version};
-pub use proxy::{MAX_PROXY_BLOCK, MAX_PROXY_LINE, ProxyHeader};
 pub use negotiate::{AcceptEncoding, Coding};
+pub use proxy::{MAX_PROXY_BLOCK, MAX_PROXY_LINE, ProxyHeader};
 pub use range::{
     ByteRange, MAX_RANGES, Ranges, byteranges_end, byteranges_part, content_range, ranges,
     unsatisfied_range,

@@ -8,6 +8,7 @@
 //! - [`percent_decode`] and [`query_pairs`] read what a target carries;
 //! - [`ProxyHeader`] and [`forwarded_client`] read who a proxy says is behind it;
 //! - [`ranges`], [`Conditions`] and [`AcceptEncoding`] read what a client wants of a representation, and which it has;
+//! - [`percent_decode`] and [`query_pairs`] read what a target carries, [`cookie_pairs`] what a Cookie field does.
 //!
 //! What it promises: no I/O, no clock, no log, no `unsafe`, and no panic whatever a peer sends. Every parser answers
 //! one of three things (done, more bytes wanted, refused) and gives the same answer however the input was cut up.
@@ -19,6 +20,7 @@
 
 mod chunked;
 mod conditional;
+mod cookie;
 pub mod encode;
 mod error;
 mod form;
@@ -37,6 +39,7 @@ mod tests;
 
 pub use chunked::{ChunkedDecoder, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
 pub use conditional::{Conditions, ETag, Validators, Verdict};
+pub use cookie::{cookie_pairs, is_cookie_domain, is_cookie_path, is_cookie_value};
 pub use encode::{
     chunk, chunk_start, content_length, decimal, field, has_no_body, is_field_value, is_token,
     last_chunk, last_chunk_start, reason, status_line,

@@ -3,6 +3,7 @@
 
 mod chunked;
 mod conditional;
+mod cookie;
 mod corpus;
 mod encode;
 mod form;

@@ -4,10 +4,13 @@
 //! [`Response`] are plain values that may travel between threads. May use `http`; never sees a
 //! socket, a thread or a worker, so the same application runs in every mode.
 
+mod content;
+mod cookie;
 mod feed;
 mod files;
 mod middleware;
 mod pieces;
+mod redirect;
 mod reply;
 mod request;
 mod response;
@@ -16,6 +19,8 @@ mod secure;
 mod upgrade;
 mod upload;
 
+pub use content::{BodyError, Pairs};
+pub use cookie::{Cookie, SameSite};
 pub(crate) use feed::{Fed, Feed};
 pub use feed::{Sender, Unsent};
 pub use files::Files;

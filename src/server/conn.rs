@@ -29,6 +29,9 @@ const REQUESTS_PER_TURN: u32 = 64;
 /// Reads of one connection in one turn, for the same reason.
 const READS_PER_TURN: u32 = 16;
 
+/// A head that is parsed again whatever came of it; see [`Connection::received`].
+const SHORT_HEAD: usize = 1024;
+
 /// Bytes read and thrown away after the last answer, so that it is not lost to a reset.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -313,6 +316,8 @@ impl Connection {
             Ok(0) => {
                 self.ended = true;
                 self.readable = false;
+                // What was put off is put off no longer.
+                self.unparsed = !self.pending.is_empty();
                 Ok(false)
             }
             Ok(count) => {
@@ -344,6 +349,10 @@ impl Connection {
         let limit = turn.head_limits.bytes;
         let no_line = memchr::memchr(b'\n', bytes).is_none();
         if self.announced && no_line && self.pending.len() < limit {
+        // A long head cannot be complete without a line end: do not parse it again for every byte.
+        // A short one costs little, and may be bad whatever comes.
+        let long = SHORT_HEAD..turn.head_limits.bytes;
+        if long.contains(&self.pending.len()) && memchr::memchr(b'\n', bytes).is_none() {
             return false;
         }
         self.unparsed = true;

@@ -16,6 +16,7 @@ mod output;
 mod regressions;
 mod streamed;
 mod upgraded;
+mod wire;
 
 use super::{Handed, Limits, Server};
 use crate::app::App;

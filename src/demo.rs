@@ -2,6 +2,8 @@
 //!
 //! Written against the public library alone, as a user would.
 
+mod ticks;
+
 use crate::{App, Mode, Request, Response, abandon_worker, after, pooled};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -28,6 +30,9 @@ pub(crate) fn app(mode: Mode, chaos: bool) -> App {
         let careful = |response: Response| response.header("X-Content-Type-Options", "nosniff");
         next.run(request).map(careful)
     })
+        .get("/status/{code}", status)
+        .get("/events", ticks::events);
+    if chaos { with_chaos(app) } else { app }
 }
 
 fn with_chaos(app: App) -> App {

@@ -87,6 +87,9 @@ pub use app::{
     Response, Sender, Unsent, abandon_worker, after, pooled,
     App, Body, BodyError, BodyReader, Cookie, Failure, IntoReply, IntoResponse, Next, Pairs,
     Pieces, Reply, Request, Response, SameSite, Sender, Unsent, abandon_worker, after, pooled,
+    App, Body, BodyError, BodyReader, Cookie, EventSender, Failure, IntoReply, IntoResponse, Next,
+    Pairs, Pieces, Reply, Request, Response, SameSite, Sender, ServerEvent, Unsent, abandon_worker,
+    after, pooled,
 };
 pub use board::MAX_WORKERS;
 pub use http::Method;

@@ -16,6 +16,7 @@ mod request;
 mod response;
 mod router;
 mod secure;
+mod sse;
 mod upgrade;
 mod upload;
 
@@ -33,6 +34,7 @@ pub use request::Request;
 pub(crate) use request::{Parts, next_id};
 pub use response::{Body, IntoResponse, Response};
 pub(crate) use response::{Trailers, trailer_section};
+pub use sse::{EventSender, ServerEvent};
 pub(crate) use upgrade::{Next as After, Protocol};
 pub use upload::BodyReader;
 pub(crate) use upload::Upload;

@@ -217,6 +217,19 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
+    /// What comes up to and with `words`, of an answer that is still being made.
+    pub(crate) fn until(&mut self, words: &str) -> io::Result<String> {
+        loop {
+            let wanted = words.as_bytes();
+            let found = self.ahead.windows(wanted.len()).position(|w| w == wanted);
+            if let Some(at) = found {
+                let text = self.ahead.drain(..at + wanted.len()).collect();
+                return String::from_utf8(text).map_err(|_| wrong("text"));
+            }
+            self.more()?;
+        }
+    }
+
     /// Everything up to the end of the connection.
     pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
         while self.fill()? {}

@@ -15,6 +15,7 @@ mod dashboard;
 mod descriptors;
 mod edge;
 mod endings;
+mod events;
 mod fairness;
 mod files;
 mod kills;

@@ -1,5 +1,6 @@
 //! Tests of applications: from a request's bytes to a reply, without a connection.
 
+mod events;
 mod helpers;
 mod routes;
 mod values;

@@ -18,6 +18,9 @@ pub const MAX_FIELDS: usize = 1024;
 /// The fields most heads stay below. Room for [`MAX_FIELDS`] is 32 KiB of stack, which only a longer head should touch.
 const FEW_FIELDS: usize = 64;
 
+/// Bytes of the longest method that is served: OPTIONS.
+pub(super) const LONGEST_METHOD: usize = 7;
+
 /// Bounds of a head, so that a peer cannot make the server keep more (RFC 9112 section 3, RFC 6585 section 5).
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
@@ -398,14 +401,21 @@ fn empty_lines(window: &[u8]) -> Result<Option<usize>, Error> {
     }
 }
 
-/// The error for a head that does not end within its limit, which `window` fills: 414 if not even its request line
-/// does (RFC 9112 section 3).
+/// The error for a head that does not end within its limit, which `window` fills: 501 if not even its method does,
+/// for that is none served, and 414 if its request line does not (RFC 9112 section 3).
 #[cold]
 fn too_long(window: &[u8]) -> Error {
-    let start = empty_lines(window).ok().flatten();
-    match start.and_then(|start| memchr::memchr(b'\n', &window[start..])) {
-        Some(_) => Error::new(431, "a head longer than allowed"),
-        None => Error::new(414, "a request line longer than allowed"),
+    let lines = match empty_lines(window) {
+        Ok(Some(start)) => &window[start..],
+        _ => &[],
+    };
+    let has = |byte| memchr::memchr(byte, lines).is_some();
+    if has(b'\n') {
+        Error::new(431, "a head longer than allowed")
+    } else if has(b' ') || lines.len() <= LONGEST_METHOD {
+        Error::new(414, "a request line longer than allowed")
+    } else {
+        Error::new(501, "a method longer than any served")
     }
 }
 

@@ -14,6 +14,8 @@ fn an_error_reads_as_status_and_words() {
 
 #[test]
 fn methods_go_there_and_back() {
+    let longest = Method::ALL.iter().map(|method| method.as_str().len()).max();
+    assert_eq!(longest, Some(super::super::head::LONGEST_METHOD));
     for method in Method::ALL {
         assert_eq!(Method::from_bytes(method.as_str().as_bytes()), Some(method));
         assert_eq!(method.to_string(), method.as_str());

@@ -1,4 +1,4 @@
-//! What the benches drive and no user should: single parts of the machinery, in a harness.
+//! What the benches and the fuzz targets drive and no user should: single parts of the machinery, in a harness.
 //!
 //! Behind the feature `internals`; no promise of stability.
 
@@ -10,9 +10,11 @@ use crate::sys::listener::Peer;
 use crate::sys::socket;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One connection through a whole server: loop, parsing, routing, encoding.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ impl Exchange {
         server.begin(reactor.now());
         let handed = server::Handed::fresh(Peer::Unix, 0);
         server.adopt(reactor.registry(), OwnedFd::from(socket), handed);
+        server.adopt(reactor.registry(), OwnedFd::from(socket), handed());
         Ok(Self {
             reactor,
             server,
@@ -60,6 +63,78 @@ impl Exchange {
         self.server.proceed(self.reactor.registry());
         self.server.end();
         self.client.read(&mut self.answer)
+    }
+
+    /// A connection of its own to the same server: sends the pieces one after the other, each once
+    /// the server has nothing more to do about those before, then the end; all that was answered.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptors are left, and where a piece is more than a socket holds.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not come to rest, or keeps the connection.
+    pub fn talk<'b>(&mut self, pieces: impl IntoIterator<Item = &'b [u8]>) -> io::Result<Vec<u8>> {
+        let (mut client, socket) = UnixStream::pair()?;
+        client.set_nonblocking(true)?;
+        socket.set_nonblocking(true)?;
+        self.server.begin(self.reactor.now());
+        self.server
+            .adopt(self.reactor.registry(), OwnedFd::from(socket), handed());
+        self.server.end();
+        let mut answer = Vec::new();
+        for piece in pieces {
+            match client.write_all(piece) {
+                Ok(()) => self.settle(&mut client, &mut answer)?,
+                // What is sent behind a last request may meet a socket that is gone.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                Err(error) => return Err(error),
+            }
+        }
+        client.shutdown(Shutdown::Write)?;
+        self.settle(&mut client, &mut answer)?;
+        match client.read(&mut [0]) {
+            Ok(0) => Ok(answer),
+            other => panic!("the connection goes on: {other:?}"),
+        }
+    }
+
+    /// Turns until nothing is ready, nor anybody has more to do.
+    fn settle(&mut self, client: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
+        for _ in 0..10_000 {
+            let now = Instant::now();
+            self.reactor.set_now(now);
+            self.reactor.wait(Some(now))?;
+            self.server.begin(self.reactor.now());
+            let mut rest = true;
+            for ready in self.reactor.ready() {
+                rest = false;
+                self.server.ready(self.reactor.registry(), ready);
+            }
+            self.server.proceed(self.reactor.registry());
+            self.server.end();
+            match client.read_to_end(answer) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            let due = self.server.deadline();
+            if rest && due.is_none_or(|due| due > self.reactor.now()) {
+                return Ok(());
+            }
+        }
+        panic!("the server does not come to rest");
+    }
+}
+
+/// A connection that nobody had before.
+fn handed() -> server::Handed {
+    server::Handed {
+        peer: Peer::Unix,
+        listener: 0,
+        served: false,
+        bytes: Vec::new(),
     }
 }
 

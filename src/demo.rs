@@ -23,16 +23,14 @@ pub(crate) fn app(mode: Mode, chaos: bool) -> App {
         .get("/slow", slow)
         .post("/echo", echo)
         .get("/stream", stream)
-        .get("/status/{code}", status);
+        .get("/status/{code}", status)
+        .get("/events", ticks::events);
     let app = if chaos { with_chaos(app) } else { app };
     // What clients send comes back to them: no browser is to guess what it is.
     app.wrap(|request, next| {
         let careful = |response: Response| response.header("X-Content-Type-Options", "nosniff");
         next.run(request).map(careful)
     })
-        .get("/status/{code}", status)
-        .get("/events", ticks::events);
-    if chaos { with_chaos(app) } else { app }
 }
 
 fn with_chaos(app: App) -> App {

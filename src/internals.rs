@@ -37,9 +37,11 @@ impl Exchange {
         let (client, socket) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
         server.begin(reactor.now());
-        let handed = server::Handed::fresh(Peer::Unix, 0);
-        server.adopt(reactor.registry(), OwnedFd::from(socket), handed);
-        server.adopt(reactor.registry(), OwnedFd::from(socket), handed());
+        server.adopt(
+            reactor.registry(),
+            OwnedFd::from(socket),
+            server::Handed::fresh(Peer::Unix, 0),
+        );
         Ok(Self {
             reactor,
             server,
@@ -80,8 +82,11 @@ impl Exchange {
         client.set_nonblocking(true)?;
         socket.set_nonblocking(true)?;
         self.server.begin(self.reactor.now());
-        self.server
-            .adopt(self.reactor.registry(), OwnedFd::from(socket), handed());
+        self.server.adopt(
+            self.reactor.registry(),
+            OwnedFd::from(socket),
+            server::Handed::fresh(Peer::Unix, 0),
+        );
         self.server.end();
         let mut answer = Vec::new();
         for piece in pieces {
@@ -125,16 +130,6 @@ impl Exchange {
             }
         }
         panic!("the server does not come to rest");
-    }
-}
-
-/// A connection that nobody had before.
-fn handed() -> server::Handed {
-    server::Handed {
-        peer: Peer::Unix,
-        listener: 0,
-        served: false,
-        bytes: Vec::new(),
     }
 }
 

@@ -83,13 +83,9 @@ mod demo;
 pub mod internals;
 
 pub use app::{
-    App, Body, BodyReader, Failure, Files, IntoReply, IntoResponse, Next, Pieces, Reply, Request,
-    Response, Sender, Unsent, abandon_worker, after, pooled,
-    App, Body, BodyError, BodyReader, Cookie, Failure, IntoReply, IntoResponse, Next, Pairs,
-    Pieces, Reply, Request, Response, SameSite, Sender, Unsent, abandon_worker, after, pooled,
-    App, Body, BodyError, BodyReader, Cookie, EventSender, Failure, IntoReply, IntoResponse, Next,
-    Pairs, Pieces, Reply, Request, Response, SameSite, Sender, ServerEvent, Unsent, abandon_worker,
-    after, pooled,
+    App, Body, BodyError, BodyReader, Cookie, EventSender, Failure, Files, IntoReply, IntoResponse,
+    Next, Pairs, Pieces, Reply, Request, Response, SameSite, Sender, ServerEvent, Unsent,
+    abandon_worker, after, pooled,
 };
 pub use board::MAX_WORKERS;
 pub use http::Method;

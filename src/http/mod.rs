@@ -5,10 +5,9 @@
 //! - [`Head`] reads one request's head, and decides how its body is framed ([`Framing`]);
 //! - [`ChunkedDecoder`] takes the chunks off a body;
 //! - [`encode`] writes status lines, fields and chunks;
-//! - [`percent_decode`] and [`query_pairs`] read what a target carries;
 //! - [`ProxyHeader`] and [`forwarded_client`] read who a proxy says is behind it;
-//! - [`ranges`], [`Conditions`] and [`AcceptEncoding`] read what a client wants of a representation, and which it has;
-//! - [`percent_decode`] and [`query_pairs`] read what a target carries, [`cookie_pairs`] what a Cookie field does.
+//! - [`ranges`], [`Conditions`] and [`AcceptEncoding`] read what a client wants of a representation, and which it has.
+//! - [`percent_decode`] and [`query_pairs`] read what a target carries, [`cookie_pairs`] what a Cookie field does;
 //!
 //! What it promises: no I/O, no clock, no log, no `unsafe`, and no panic whatever a peer sends. Every parser answers
 //! one of three things (done, more bytes wanted, refused) and gives the same answer however the input was cut up.

@@ -345,14 +345,11 @@ impl Connection {
             return used > 0;
         }
         self.pending.extend_from_slice(bytes);
-        // A head cannot be complete without a line end: do not parse it again for every byte.
-        let limit = turn.head_limits.bytes;
-        let no_line = memchr::memchr(b'\n', bytes).is_none();
-        if self.announced && no_line && self.pending.len() < limit {
         // A long head cannot be complete without a line end: do not parse it again for every byte.
         // A short one costs little, and may be bad whatever comes.
         let long = SHORT_HEAD..turn.head_limits.bytes;
-        if long.contains(&self.pending.len()) && memchr::memchr(b'\n', bytes).is_none() {
+        let no_line = memchr::memchr(b'\n', bytes).is_none();
+        if self.announced && no_line && long.contains(&self.pending.len()) {
             return false;
         }
         self.unparsed = true;

@@ -28,7 +28,7 @@ pub(crate) fn app(mode: Mode, chaos: bool) -> App {
     let app = if chaos { with_chaos(app) } else { app };
     // What clients send comes back to them: no browser is to guess what it is.
     app.wrap(|request, next| {
-        let careful = |response: Response| response.header("X-Content-Type-Options", "nosniff");
+        let careful = |response: Response| response.or_header("X-Content-Type-Options", "nosniff");
         next.run(request).map(careful)
     })
 }

@@ -274,8 +274,10 @@ impl Response {
         self
     }
 
-    /// The same with one field more, unless it has one of that name.
-    pub(crate) fn or_header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    /// The same with one field more, as by [`Response::header`], unless it has one of that name:
+    /// for what wraps handlers, which know better.
+    #[must_use]
+    pub fn or_header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         match self.has_field(name) {
             true => self,
             false => self.header(name, value),
@@ -283,8 +285,9 @@ impl Response {
     }
 
     fn has_field(&self, name: &str) -> bool {
+        let implied = self.content_type.is_some() && name.eq_ignore_ascii_case("content-type");
         let mut lines = self.fields.split(|&byte| byte == b'\n');
-        lines.any(|line| {
+        implied || lines.any(|line| {
             let start = line.get(..name.len()).unwrap_or_default();
             start.eq_ignore_ascii_case(name.as_bytes()) && line.get(name.len()) == Some(&b':')
         })

@@ -82,6 +82,8 @@ mod demo;
 #[doc(hidden)]
 pub mod internals;
 
+#[cfg(feature = "websocket")]
+pub use app::ws;
 pub use app::{
     App, Body, BodyError, BodyReader, Cookie, EventSender, Failure, Files, IntoReply, IntoResponse,
     Next, Pairs, Pieces, Reply, Request, Response, SameSite, Sender, ServerEvent, Unsent,

@@ -19,6 +19,8 @@ mod secure;
 mod sse;
 mod upgrade;
 mod upload;
+#[cfg(feature = "websocket")]
+pub mod ws;
 
 pub use content::{BodyError, Pairs};
 pub use cookie::{Cookie, SameSite};

@@ -1,6 +1,6 @@
 //! What users say to each other: messages of any size, as a stream of pieces.
 //!
-//! A message goes out as its length in four bytes and its own, one after another; the stream is
+//! A message goes out as its length and kind in four bytes and its own, one after another; the stream is
 //! cut into pieces that fit a datagram, so a large message is many pieces and a piece is many
 //! small messages. A window keeps the pieces under way few: the channel stays free for
 //! connections, and a receiver that does not keep up is noticed by the sender, not by the kernel.
@@ -25,6 +25,46 @@ pub(crate) const PIECE: usize = 16 * 1024;
 const WINDOW: u32 = 4;
 
 const LENGTH: usize = size_of::<u32>();
+
+/// The bits of the four bytes that say the kind; a length never has them.
+const KIND_SHIFT: u32 = 28;
+
+/// Whom something in the stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The application at the other end.
+    Message,
+    /// The WebSocket connections of all workers: of the receiving one, or by way of the primary of
+    /// all but the sending one. What it says is theirs to know.
+    Broadcast,
+}
+
+impl Kind {
+    fn head(self, length: usize) -> [u8; LENGTH] {
+        let kind = match self {
+            Self::Message => 0,
+            Self::Broadcast => 1,
+        };
+        (length as u32 | kind << KIND_SHIFT).to_le_bytes()
+    }
+
+    fn of_head(head: [u8; LENGTH]) -> io::Result<(Self, usize)> {
+        let word = u32::from_le_bytes(head);
+        let length = (word & ((1 << KIND_SHIFT) - 1)) as usize;
+        let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        let kind = match word >> KIND_SHIFT {
+            0 => Self::Message,
+            1 => Self::Broadcast,
+            other => return wrong(format!("a message of the unknown kind {other}")),
+        };
+        if length > MAX_MESSAGE {
+            return wrong(format!(
+                "a message of {length} bytes: at most {MAX_MESSAGE}"
+            ));
+        }
+        Ok((kind, length))
+    }
+}
 
 /// What a message takes of the stream, in bytes.
 pub(crate) fn cost(message: &Message) -> usize {
@@ -196,7 +236,7 @@ impl Outbox {
     /// # Errors
     ///
     /// Gives back a message that is too large, or one too many.
-    pub(crate) fn push(&mut self, message: Message) -> Result<bool, SendError> {
+    pub(crate) fn push(&mut self, kind: Kind, message: Message) -> Result<bool, SendError> {
         if message.0.len() > MAX_MESSAGE {
             return Err(SendError::TooLarge(message));
         }
@@ -204,7 +244,7 @@ impl Outbox {
             return Err(SendError::Full(message));
         }
         self.queued += cost(&message);
-        let mut head = (message.0.len() as u32).to_le_bytes().to_vec();
+        let mut head = kind.head(message.0.len()).to_vec();
         if message.0.len() <= COPIED {
             head.extend_from_slice(&message.0);
             self.stream.push_back(head);
@@ -287,8 +327,8 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// `InvalidData` for a message that is larger than any may be.
-    pub(crate) fn piece(&mut self, mut bytes: &[u8]) -> io::Result<Vec<Message>> {
+    /// `InvalidData` for a message that is larger than any may be, or of an unknown kind.
+    pub(crate) fn piece(&mut self, mut bytes: &[u8]) -> io::Result<Vec<(Kind, Message)>> {
         let mut complete = Vec::new();
         loop {
             if self.partial.len() < LENGTH {
@@ -297,14 +337,10 @@ impl Inbox {
                 self.partial.extend_from_slice(head);
                 bytes = rest;
             }
-            let Some(length) = self.partial.first_chunk::<LENGTH>() else {
+            let Some(head) = self.partial.first_chunk::<LENGTH>() else {
                 return Ok(complete);
             };
-            let length = u32::from_le_bytes(*length) as usize;
-            if length > MAX_MESSAGE {
-                let what = format!("a message of {length} bytes: at most {MAX_MESSAGE}");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            }
+            let (kind, length) = Kind::of_head(*head)?;
             // Grows with what arrives, not with what is announced.
             let missing = LENGTH + length - self.partial.len();
             let (body, rest) = bytes.split_at(missing.min(bytes.len()));
@@ -315,7 +351,7 @@ impl Inbox {
             }
             let mut message = std::mem::take(&mut self.partial);
             message.drain(..LENGTH);
-            complete.push(Message(message));
+            complete.push((kind, Message(message)));
         }
     }
 }
@@ -329,14 +365,14 @@ mod tests {
         let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
         let message = |size: &usize| Message(vec![(*size % 251) as u8; *size]);
         for size in sizes {
-            outbox.push(message(size)).unwrap();
+            outbox.push(Kind::Message, message(size)).unwrap();
         }
         let (mut arrived, mut pieces) = (Vec::new(), 0);
         while let Some(piece) = outbox.next_piece() {
             assert!(piece.len() <= PIECE);
             pieces += 1;
             outbox.took(1);
-            for message in inbox.piece(&piece).unwrap() {
+            for (_, message) in inbox.piece(&piece).unwrap() {
                 let size = message.0.len();
                 assert!(message.0.iter().all(|&byte| byte == (size % 251) as u8));
                 arrived.push(size);
@@ -376,7 +412,7 @@ mod tests {
     fn every_cut_of_the_stream_is_the_same_stream() {
         let mut outbox = Outbox::default();
         for text in ["", "a", "some more"] {
-            outbox.push(Message::from(text)).unwrap();
+            outbox.push(Kind::Message, Message::from(text)).unwrap();
         }
         let stream = outbox.next_piece().unwrap();
         for cut in 0..=stream.len() {
@@ -384,7 +420,7 @@ mod tests {
             let mut arrived = inbox.piece(&stream[..cut]).unwrap();
             let mut resumed = Inbox::resumed(inbox.partial().to_vec());
             arrived.extend(resumed.piece(&stream[cut..]).unwrap());
-            let texts: Vec<_> = arrived.iter().map(|one| one.text().unwrap()).collect();
+            let texts: Vec<_> = arrived.iter().map(|(_, one)| one.text().unwrap()).collect();
             assert_eq!(texts, ["", "a", "some more"], "cut at {cut}");
         }
     }
@@ -392,8 +428,11 @@ mod tests {
     #[test]
     fn the_window_holds_until_pieces_are_taken() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(Message(vec![0; 10])), Ok(true));
-        assert_eq!(outbox.push(Message(vec![0; PIECE * 10])), Ok(false));
+        assert_eq!(outbox.push(Kind::Message, Message(vec![0; 10])), Ok(true));
+        assert_eq!(
+            outbox.push(Kind::Message, Message(vec![0; PIECE * 10])),
+            Ok(false)
+        );
         let sent = std::iter::from_fn(|| outbox.next_piece()).count();
         assert_eq!(sent, WINDOW as usize);
         assert!(!outbox.has_piece());
@@ -416,19 +455,45 @@ mod tests {
     fn what_is_too_much_comes_back() {
         let mut outbox = Outbox::default();
         let large = Message(vec![0; MAX_MESSAGE + 1]);
-        let back = outbox.push(large.clone()).unwrap_err();
+        let back = outbox.push(Kind::Message, large.clone()).unwrap_err();
         assert_eq!(back, SendError::TooLarge(large));
         for _ in 0..2 {
-            outbox.push(Message(vec![0; MAX_MESSAGE])).unwrap();
+            outbox
+                .push(Kind::Message, Message(vec![0; MAX_MESSAGE]))
+                .unwrap();
         }
-        let back = outbox.push(Message::from("late")).unwrap_err();
+        let back = outbox
+            .push(Kind::Message, Message::from("late"))
+            .unwrap_err();
         assert_eq!(back, SendError::Full(Message::from("late")));
         assert!(back.to_string().contains("keep up"));
     }
 
     #[test]
-    fn an_absurd_length_is_an_error() {
-        let mut inbox = Inbox::default();
-        assert!(inbox.piece(&u32::MAX.to_le_bytes()).is_err());
+    fn kinds_share_the_stream() {
+        let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
+        let large = Message(vec![7; MAX_MESSAGE]);
+        outbox.push(Kind::Message, Message::from("a")).unwrap();
+        outbox.push(Kind::Broadcast, large.clone()).unwrap();
+        outbox.push(Kind::Message, Message::from("b")).unwrap();
+        let mut arrived = Vec::new();
+        while let Some(piece) = outbox.next_piece() {
+            outbox.took(1);
+            arrived.extend(inbox.piece(&piece).unwrap());
+        }
+        let expected = [
+            (Kind::Message, Message::from("a")),
+            (Kind::Broadcast, large),
+            (Kind::Message, Message::from("b")),
+        ];
+        assert!(arrived == expected);
+    }
+
+    #[test]
+    fn an_absurd_length_or_kind_is_an_error() {
+        let absurd = [u32::MAX, MAX_MESSAGE as u32 + 1, 2 << KIND_SHIFT];
+        for word in absurd {
+            assert!(Inbox::default().piece(&word.to_le_bytes()).is_err());
+        }
     }
 }

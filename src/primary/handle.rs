@@ -6,7 +6,7 @@
 use super::SchedulingPolicy;
 use super::event::Settings;
 use super::supervisor::next_id;
-use crate::ipc::user::{self, HIGH_WATER, MAX_MESSAGE, MAX_QUEUED, Message, SendError};
+use crate::ipc::user::{self, HIGH_WATER, Kind, MAX_MESSAGE, MAX_QUEUED, Message, SendError};
 use crate::worker::WorkerId;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -292,7 +292,7 @@ struct Record {
     /// It was told, or has asked, to go.
     leaving: Cell<bool>,
     /// Messages that the loop has not seen.
-    unsent: RefCell<VecDeque<Message>>,
+    unsent: RefCell<VecDeque<(Kind, Message)>>,
     /// Bytes of those.
     waiting: Cell<usize>,
     /// Bytes that the loop has seen, and that wait there.
@@ -381,7 +381,13 @@ impl WorkerHandle {
     /// Gives the message back when it is larger than [`MAX_MESSAGE`](crate::MAX_MESSAGE), when far
     /// too much is queued, or when the worker cannot be spoken to.
     pub fn send(&self, message: impl Into<Message>) -> Result<bool, SendError> {
-        let message = message.into();
+        let room = self.queue(Kind::Message, message.into())?;
+        self.0.full.set(self.0.full.get() || !room);
+        Ok(room)
+    }
+
+    /// The same of any kind, with nobody who waits for room.
+    pub(super) fn queue(&self, kind: Kind, message: Message) -> Result<bool, SendError> {
         if !self.is_connected() {
             return Err(SendError::Gone(message));
         }
@@ -398,10 +404,8 @@ impl WorkerHandle {
         if unsent.is_empty() {
             self.0.cluster.wish(Wish::Send { id: self.0.id });
         }
-        unsent.push_back(message);
-        let room = before + bytes <= HIGH_WATER;
-        self.0.full.set(self.0.full.get() || !room);
-        Ok(room)
+        unsent.push_back((kind, message));
+        Ok(before + bytes <= HIGH_WATER)
     }
 
     /// Has it finish what it has and go; its idle connections go to others. Messages that were sent
@@ -419,12 +423,12 @@ impl WorkerHandle {
     }
 
     /// Loop: a message that the application has sent.
-    pub(super) fn next_unsent(&self) -> Option<Message> {
-        let message = self.0.unsent.borrow_mut().pop_front()?;
+    pub(super) fn next_unsent(&self) -> Option<(Kind, Message)> {
+        let (kind, message) = self.0.unsent.borrow_mut().pop_front()?;
         self.0
             .waiting
             .set(self.0.waiting.get() - user::cost(&message));
-        Some(message)
+        Some((kind, message))
     }
 
     /// Loop: so many bytes wait there. Whether somebody who was told to pause should go on.

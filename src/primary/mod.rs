@@ -8,6 +8,7 @@
 //! [`Cluster`] is what users build one with. May use everything below.
 
 mod begin;
+mod broadcast;
 mod cluster;
 #[cfg(feature = "control")]
 mod control;

@@ -4,6 +4,7 @@ use super::handle::WorkerState;
 use super::hands::Arrival;
 use super::members::Member;
 use super::{Event, Primary};
+use crate::ipc::user::Kind;
 use crate::ipc::{Ask, HAND, Message, Received, is_gone};
 use crate::net::token::FIRST;
 use crate::net::{deregister, register_reader, url};
@@ -212,9 +213,12 @@ impl Primary {
         };
         match member.inbox.piece(piece) {
             Ok(messages) => {
-                for message in messages {
+                for (kind, message) in messages {
                     let worker = id;
-                    self.tell(&Event::Message { worker, message });
+                    match kind {
+                        Kind::Message => self.tell(&Event::Message { worker, message }),
+                        Kind::Broadcast => self.pass_on(worker, &message),
+                    }
                 }
                 if let Some(member) = self.members.get_mut(id) {
                     member.owed += 1;

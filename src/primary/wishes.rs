@@ -109,8 +109,8 @@ impl Primary {
             // It has yet to be launched: then it asks again.
             return;
         };
-        while let Some(message) = handle.next_unsent() {
-            if let Err(error) = member.outbox.push(message) {
+        while let Some((kind, message)) = handle.next_unsent() {
+            if let Err(error) = member.outbox.push(kind, message) {
                 log::error!("a message to {member} is lost: {error}");
             }
         }

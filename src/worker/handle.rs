@@ -3,7 +3,9 @@
 //! Owns what handlers on any thread ask of their worker's loop; leaves doing it to the loop.
 
 use super::{StopReason, WorkerId};
-use crate::ipc::user::{HIGH_WATER, Message, Outbox, SendError};
+#[cfg(feature = "websocket")]
+use crate::app::ws;
+use crate::ipc::user::{HIGH_WATER, Kind, Message, Outbox, SendError};
 use crate::net::{Listen, Waker};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -31,6 +33,8 @@ pub(super) enum Wish {
         exclusive: bool,
         done: Listened,
     },
+    /// To the connections of this worker, what has gone to those of all others.
+    Broadcast(Message),
     Disconnect,
 }
 
@@ -139,13 +143,55 @@ impl Worker {
     /// Gives the message back when it is larger than [`MAX_MESSAGE`](crate::MAX_MESSAGE), when far
     /// too much is queued, or when the primary is gone.
     pub fn send(&self, message: impl Into<Message>) -> Result<bool, SendError> {
-        let message = message.into();
+        self.push(Kind::Message, message.into(), None)
+    }
+
+    /// Sends a message to every WebSocket connection of every worker of the cluster, those of this
+    /// one included, each once. Never waits: it queues up on its way and for each connection, and
+    /// a connection that does not keep up holds up no other; one for which 16 MiB wait is closed
+    /// with 1008. False when more than 128 KiB are queued here: worth a pause until
+    /// [`Worker::on_drain`].
+    ///
+    /// # Errors
+    ///
+    /// When the message is larger than [`MAX_MESSAGE`](crate::MAX_MESSAGE), when far too much is
+    /// queued, or when the primary is gone; then nobody gets it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mcluster::{App, Request, Worker};
+    ///
+    /// let app = App::new().post("/announce", |request: Request| {
+    ///     let worker = Worker::current().expect("handlers run in workers");
+    ///     match worker.broadcast(String::from_utf8_lossy(request.body()).as_ref()) {
+    ///         Ok(_) => (202, "on its way\n".to_owned()),
+    ///         Err(error) => (503, format!("{error}\n")),
+    ///     }
+    /// });
+    /// # assert!(app.check().is_ok());
+    /// ```
+    #[cfg(feature = "websocket")]
+    pub fn broadcast(&self, message: impl Into<ws::Message>) -> Result<bool, ws::SendError> {
+        let written = Message::from(ws::write_down(message.into()));
+        let wish = Wish::Broadcast(written.clone());
+        let sent = self.push(Kind::Broadcast, written, Some(wish));
+        sent.map_err(|error| match error {
+            SendError::TooLarge(_) => ws::SendError::TooLarge,
+            SendError::Full(_) => ws::SendError::Full,
+            SendError::Gone(_) => ws::SendError::Closed,
+        })
+    }
+
+    /// Puts something into the stream to the primary, and has the loop see to it.
+    fn push(&self, kind: Kind, message: Message, wish: Option<Wish>) -> Result<bool, SendError> {
         if !self.is_connected() {
             return Err(SendError::Gone(message));
         }
         let mut state = self.state();
-        let room = state.outbox.push(message)?;
+        let room = state.outbox.push(kind, message)?;
         state.full |= !room;
+        state.wishes.extend(wish);
         drop(state);
         self.poke();
         Ok(room)

@@ -2,6 +2,7 @@
 
 use super::handle::{Listened, Wish};
 use super::{EXCLUSIVE, Life, StopReason};
+use crate::ipc::user::{Kind, Message as UserMessage};
 use crate::ipc::{Ask, HAND, HAND_BYTES, Handed, Message, Received, is_gone};
 use crate::net::token::LISTENERS;
 use crate::net::{Listen, deregister, url};
@@ -17,6 +18,14 @@ pub(super) enum Query {
     Configured,
     /// The application, which asked in these words.
     Asked(String, Listened),
+}
+
+/// A message to all WebSocket connections of this worker.
+fn broadcast(message: &UserMessage) {
+    #[cfg(feature = "websocket")]
+    crate::app::ws::deliver(message.bytes());
+    #[cfg(not(feature = "websocket"))]
+    log::debug!("{message:?} is for connections that this program cannot have");
 }
 
 impl Life {
@@ -116,7 +125,12 @@ impl Life {
                 files.for_each(|file| self.server.reopen_log(file));
             }
             Message::Data(piece) => {
-                self.early.extend(self.inbox.piece(&piece)?);
+                for (kind, message) in self.inbox.piece(&piece)? {
+                    match kind {
+                        Kind::Message => self.early.push_back(message),
+                        Kind::Broadcast => broadcast(&message),
+                    }
+                }
                 self.owed += 1;
                 self.deliver()?;
             }
@@ -211,6 +225,7 @@ impl Life {
         while let Some(wish) = self.worker.next_wish() {
             match wish {
                 Wish::Disconnect => self.leave()?,
+                Wish::Broadcast(message) => broadcast(&message),
                 Wish::Listen {
                     listen,
                     exclusive: true,

@@ -4,6 +4,7 @@
 
 mod ticks;
 
+use crate::ws;
 use crate::{App, Mode, Request, Response, abandon_worker, after, pooled};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(crate) fn app(mode: Mode, chaos: bool) -> App {
         .get("/heavy", pooled(heavy))
         .get("/slow", slow)
         .post("/echo", echo)
+        .get("/ws", echo_messages)
         .get("/stream", stream)
         .get("/status/{code}", status)
         .get("/events", ticks::events);
@@ -102,6 +104,13 @@ fn echo(request: Request) -> Response {
         Some(content_type) => response.header("Content-Type", content_type),
         None => response,
     }
+}
+
+fn echo_messages(request: Request) -> ws::Upgrade {
+    ws::upgrade(&request).on_message(|socket, message| {
+        // Refused only once it is closed: then there is nobody to tell.
+        let _ = socket.send(message);
+    })
 }
 
 fn stream(request: Request) -> Result<Response, Response> {

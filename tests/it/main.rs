@@ -41,3 +41,5 @@ mod upgrade;
 mod usage;
 mod watch;
 mod webdriver;
+mod websocket;
+mod ws;

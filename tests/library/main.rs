@@ -18,6 +18,11 @@ mod listens;
 mod messages;
 mod programs;
 mod run;
+#[cfg(feature = "websocket")]
+mod shouts;
+#[cfg(feature = "websocket")]
+#[path = "../it/websocket.rs"]
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -33,5 +38,7 @@ fn main() -> ExitCode {
     farewells::add(&mut tests);
     messages::add(&mut tests);
     listens::add(&mut tests);
+    #[cfg(feature = "websocket")]
+    shouts::add(&mut tests);
     tests.run()
 }

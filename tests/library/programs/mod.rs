@@ -7,8 +7,12 @@ mod ends;
 mod farewells;
 mod listens;
 mod messages;
+#[cfg(feature = "websocket")]
+mod shouts;
 
 pub(crate) use messages::FLOOD;
+#[cfg(feature = "websocket")]
+pub(crate) use shouts::LARGE;
 
 use mcluster::{App, Cluster, ClusterHandle, Event, Mode, WorkerHandle, WorkerId};
 use std::collections::BTreeMap;
@@ -58,6 +62,8 @@ pub(crate) fn main(words: &str) -> ExitCode {
         "flood" => messages::flood(&call),
         "all" => messages::to_all(&call),
         "listens" => listens::cluster(&call),
+        #[cfg(feature = "websocket")]
+        "shouts" => shouts::cluster(&call),
         "env" => listens::with_env(&call),
         _ => panic!("no program {name:?}"),
     };

@@ -287,10 +287,11 @@ impl Response {
     fn has_field(&self, name: &str) -> bool {
         let implied = self.content_type.is_some() && name.eq_ignore_ascii_case("content-type");
         let mut lines = self.fields.split(|&byte| byte == b'\n');
-        implied || lines.any(|line| {
-            let start = line.get(..name.len()).unwrap_or_default();
-            start.eq_ignore_ascii_case(name.as_bytes()) && line.get(name.len()) == Some(&b':')
-        })
+        implied
+            || lines.any(|line| {
+                let start = line.get(..name.len()).unwrap_or_default();
+                start.eq_ignore_ascii_case(name.as_bytes()) && line.get(name.len()) == Some(&b':')
+            })
     }
 
     /// The same, and the connection is closed after it.

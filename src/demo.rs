@@ -123,7 +123,15 @@ fn status(request: Request) -> Response {
     match code {
         Some(code @ 200..=599) => {
             let reason = crate::http::reason(code);
-            Response::text(format!("{code} {reason}\n")).with_status(code)
+            let response = Response::text(format!("{code} {reason}\n")).with_status(code);
+            // What RFC 9110 15.5 has these carry.
+            match code {
+                401 => response.header("WWW-Authenticate", "Basic realm=\"status\""),
+                405 => response.header("Allow", "GET, HEAD, OPTIONS"),
+                407 => response.header("Proxy-Authenticate", "Basic realm=\"status\""),
+                426 => response.header("Upgrade", "websocket"),
+                _ => response,
+            }
         }
         _ => bad("the code is a number from 200 to 599"),
     }

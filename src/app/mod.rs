@@ -279,7 +279,9 @@ impl App {
 
     /// What becomes of the body of a request with that head.
     pub(crate) fn body_plan(&self, head: &Head) -> BodyPlan {
-        self.router.body_plan(head.method(), head.path())
+        let mut plan = self.router.body_plan(head.method(), head.path());
+        plan.unwanted &= self.fallback.is_none() && self.mounts.is_empty();
+        plan
     }
 
     /// Answers every request whose path no route has, in place of 404.

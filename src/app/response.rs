@@ -202,10 +202,9 @@ impl Response {
 
     /// 426: only by that protocol (RFC 9110 15.5.22).
     pub(crate) fn upgrade_required(name: &str) -> Self {
-        let mut response = Self::text("426 Upgrade Required\n").with_status(426);
-        http::field(&mut response.fields, "Upgrade", name.as_bytes());
-        http::field(&mut response.fields, "Connection", b"Upgrade");
-        response
+        Self::text("426 Upgrade Required\n")
+            .with_status(426)
+            .header("Upgrade", name)
     }
 
     /// The same with fields behind its stream (RFC 9112 7.1.2), made when the last piece is out: a
@@ -254,7 +253,8 @@ impl Response {
     ///
     /// A name or value that RFC 9110 (5.1, 5.5) forbids, say with a line break from a client's
     /// input, makes the answer a 500 and a line in the log. Fields about framing
-    /// (`Content-Length`, `Transfer-Encoding`, `Connection`, ..) are the server's and ignored.
+    /// (`Content-Length`, `Transfer-Encoding`, `Connection`, ..) are the server's and ignored; but
+    /// `Upgrade` of a 426 is sent, and set after the status.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
@@ -263,7 +263,10 @@ impl Response {
             return Self::new(500);
         }
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        if FRAMING_FIELDS.iter().any(|field| is(field)) {
+        if is("upgrade") && self.status == 426 {
+            // RFC 9110 7.8 and 15.5.22: the one answer of a handler's that must have it.
+            http::field(&mut self.fields, "Connection", b"Upgrade");
+        } else if FRAMING_FIELDS.iter().any(|field| is(field)) {
             return self;
         }
         if is("content-type") {

@@ -18,6 +18,14 @@ struct Route {
     streamed: Vec<Method>,
 }
 
+impl Route {
+    /// Whether there is a handler for `method`.
+    fn answers(&self, method: Method) -> bool {
+        let mut methods = self.handlers.iter().map(|(method, _)| *method);
+        methods.any(|one| one == method || (one == Method::Get && method == Method::Head))
+    }
+}
+
 /// What becomes of a request's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BodyPlan {
@@ -25,6 +33,8 @@ pub(crate) struct BodyPlan {
     pub(crate) most: Option<u64>,
     /// Its handler reads it while it arrives.
     pub(crate) streamed: bool,
+    /// No route has a handler for it.
+    pub(crate) unwanted: bool,
 }
 
 /// All routes of an application.
@@ -122,12 +132,16 @@ impl Router {
     /// What becomes of the body of such a request.
     pub(super) fn body_plan(&self, method: Method, path: &str) -> BodyPlan {
         let Ok(matched) = self.paths.at(path) else {
-            return BodyPlan::default();
+            return BodyPlan {
+                unwanted: true,
+                ..BodyPlan::default()
+            };
         };
         let route = &self.routes[*matched.value];
         BodyPlan {
             most: route.max_body,
             streamed: route.streamed.contains(&method),
+            unwanted: !route.answers(method),
         }
     }
 

@@ -47,9 +47,9 @@ const fn classes() -> [u8; 256] {
         if unreserved || sub_delim {
             table[byte] |= HOST;
         }
-        if b.is_ascii_graphic() && b != b'#' {
+        if b.is_ascii_graphic() && !matches!(b, b'#' | b'"' | b'<' | b'>') {
             table[byte] |= VISIBLE;
-            if !matches!(b, b'%' | b'?') {
+            if !matches!(b, b'%' | b'?' | b'\\' | b'`' | b'{' | b'}') {
                 table[byte] |= PLAIN;
             }
         }
@@ -80,12 +80,14 @@ pub(super) const fn is_host_byte(b: u8) -> bool {
     is(b, HOST)
 }
 
-/// A byte of a path that neither ends it nor begins an escape.
+/// A byte of a path that neither ends it nor begins an escape. Of those that RFC 3986 has no place for (section 3.3),
+/// the ones that browsers send as they are: `[`, `]`, `^` and `|`.
 pub(super) const fn is_plain(b: u8) -> bool {
     is(b, PLAIN)
 }
 
-/// A byte that a request target may hold: visible ASCII but `#`, for a target has no fragment.
+/// A byte that a query may hold: visible ASCII but `#`, for a target has no fragment, and what browsers escape there
+/// too: `"`, `<` and `>`.
 pub(super) const fn is_target_byte(b: u8) -> bool {
     is(b, VISIBLE)
 }

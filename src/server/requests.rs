@@ -85,7 +85,7 @@ impl Connection {
                         }
                         Err(error) => {
                             turn.spare = Some(parts);
-                            self.fail(turn, error, Meta::unknown());
+                            self.fail(turn, error, Meta::refused(rest));
                         }
                     }
                 }
@@ -113,7 +113,8 @@ impl Connection {
         };
         // RFC 9110 10.1.1: not needed once the body has begun to arrive.
         let expecting = parts.head.expects_continue() && !more;
-        if plan.streamed && turn.pool.is_some() {
+        // Who waits to be asked for a body that nobody wants gets the answer without it.
+        if (plan.streamed && turn.pool.is_some()) || (plan.unwanted && expecting) {
             let line = turn.mailbox.line(self.key.token() as u64);
             let (upload, reader) = Upload::new(line, expecting);
             parts.reader = Some(reader);

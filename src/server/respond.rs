@@ -27,6 +27,17 @@ impl Meta {
         }
     }
 
+    /// For an answer to what could not be read as a request. What would be HEAD gets no body all the
+    /// same: its client expects none (RFC 9110 9.3.2).
+    pub(super) fn refused(input: &[u8]) -> Self {
+        let start = input.iter().position(|byte| !b"\r\n".contains(byte));
+        let line = &input[start.unwrap_or(input.len())..];
+        Self {
+            head_only: line.starts_with(b"HEAD "),
+            ..Self::unknown()
+        }
+    }
+
     /// For an answer to what was no request: with a body, in HTTP/1.1, and then closed.
     pub(super) fn unknown() -> Self {
         Self {

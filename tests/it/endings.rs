@@ -117,7 +117,16 @@ fn who_was_killed_for_want_of_memory_is_said_to_be() {
         "echo $$ >{}/cgroup.procs; exec \"$0\" \"$@\"",
         group.0.display()
     );
-    let arguments = ["-w", "2", "-l", "127.0.0.1:0", "--max-body", "1G"];
+    let arguments = [
+        "-w",
+        "2",
+        "-l",
+        "127.0.0.1:0",
+        "--max-body",
+        "1G",
+        "--body-memory",
+        "1G",
+    ];
     let server = Server::launch(command_by_shell(&script, &arguments));
     let (mut client, who) = Client::greeted(server.address());
     let workers = server.wait_for_workers(2).into_iter();

@@ -171,8 +171,12 @@ fn the_largest_length_is_read() {
 fn every_single_byte_in_a_target_name_and_value_is_judged() {
     for b in 0..=255_u8 {
         let line = [b"GET /a", &[b][..], b"b HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
-        let good = b.is_ascii_graphic() && !matches!(b, b'#' | b'%');
-        assert_eq!(refused(&line) == 0, good, "target with {b:#x}");
+        let good = b.is_ascii_graphic() && !b"#%\"<>\\`{}".contains(&b);
+        assert_eq!(refused(&line) == 0, good, "path with {b:#x}");
+
+        let line = [b"GET /?a", &[b][..], b"b HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+        let good = b.is_ascii_graphic() && !b"#\"<>".contains(&b);
+        assert_eq!(refused(&line) == 0, good, "query with {b:#x}");
 
         let line = [b"GET / HTTP/1.1\r\nHost: a\r\nX", &[b][..], b"a: b\r\n\r\n"].concat();
         let good = super::super::is_token(&[b]) || b == b':';

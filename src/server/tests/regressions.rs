@@ -112,3 +112,47 @@ fn a_connection_with_more_to_do_has_one_share_of_a_turn_and_no_more_with_every_e
     drop(greedy);
     rig.empty();
 }
+
+#[test]
+fn a_refused_head_gets_no_body() {
+    for bad in [
+        "HEAD / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
+        "\r\nHEAD * HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let mut rig = Rig::new(app());
+        let mut client = rig.connect();
+        rig.send(&client, bad);
+        let answer = rig.next(&mut client, true);
+        assert!(answer.status == 400 && answer.closes());
+        client.finish();
+        rig.eof(&mut client);
+    }
+}
+
+#[test]
+fn nobody_is_asked_for_a_body_that_no_route_wants() {
+    let fields = "Content-Length: 4\r\nExpect: 100-continue\r\n";
+    for (path, status) in [("/nowhere", 404), ("/", 405)] {
+        let mut rig = Rig::new(app());
+        let mut client = rig.connect();
+        let answer = rig.ask(&mut client, request("POST", path, fields, ""));
+        assert!(answer.status == status && answer.closes());
+        client.finish();
+        rig.eof(&mut client);
+        // One that has come already is no reason to end.
+        let mut client = rig.connect();
+        let answer = rig.ask(&mut client, request("POST", path, fields, "body"));
+        assert!(answer.status == status && !answer.closes());
+        rig.alive(client);
+    }
+    let mut rig = Rig::new(app().fallback(|request: crate::app::Request| request.into_body()));
+    let mut client = rig.connect();
+    assert_eq!(
+        rig.ask(&mut client, request("PUT", "/nowhere", fields, ""))
+            .status,
+        100
+    );
+    rig.send(&client, "body");
+    assert_eq!(rig.answer(&mut client).text(), "body");
+    rig.alive(client);
+}

@@ -95,7 +95,7 @@ fn what_is_not_there() {
         "/..%2f..%2fetc/passwd",
         "/sub%2fpage.htm",
         "/ten.txt%00",
-        "/sub\\page.htm",
+        "/sub%5Cpage.htm",
         &long,
         "/ten.txt%20",
         "/sub/%2e%2e%2f%2e%2e%2fetc%2fpasswd",

@@ -28,12 +28,13 @@ impl Alarms {
         self.stale += 1;
     }
 
-    /// The next one that is due.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<(Instant, Key)> {
-        if self.next()? > now {
-            return None;
+    /// Takes out all that are due: those that are set meanwhile are for the next turn.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(Instant, Key)> {
+        let mut due = Vec::new();
+        while self.next().is_some_and(|at| at <= now) {
+            due.extend(self.heap.pop().map(|Reverse(one)| one));
         }
-        self.heap.pop().map(|Reverse(due)| due)
+        due
     }
 
     /// One of them had lost its connection.

@@ -237,9 +237,11 @@ impl Connection {
         let mut reads = READS_PER_TURN;
         let written_before = turn.counters.bytes_out;
         let mut progress = false;
+        let mut share = output::BYTES_PER_TURN;
         loop {
             let before = turn.counters.bytes_out;
-            let flushed = output::flush(self.socket.as_fd(), &mut self.output, turn);
+            let socket = self.socket.as_fd();
+            let flushed = output::flush(socket, &mut self.output, turn, &mut share);
             self.account(turn, before);
             match flushed? {
                 Flushed::All => {}
@@ -456,9 +458,11 @@ impl Connection {
 
     /// When it is to be driven although nothing has happened.
     pub(super) fn alarm_at(&self) -> Option<Instant> {
-        match &self.state {
-            State::Upgraded(upgraded) => upgraded.deadline(),
-            _ => self.output.as_ref()?.deadline(),
+        match (&self.state, &self.output) {
+            // Until all is sent nobody else is asked, and the limit of time for writing holds.
+            (_, Some(output)) => output.deadline(),
+            (State::Upgraded(upgraded), None) => upgraded.deadline(),
+            (_, None) => None,
         }
     }
 

@@ -362,7 +362,7 @@ impl Server {
                 self.drive(registry, key);
             }
         }
-        while let Some((at, key)) = self.turn.alarms.pop(self.turn.now) {
+        for (at, key) in self.turn.alarms.due(self.turn.now) {
             self.alarm(registry, at, key);
         }
         while let Some((index, kind)) = self.timers.pop_expired(self.turn.now) {

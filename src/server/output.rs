@@ -25,7 +25,7 @@ const COPIED: usize = 16 * 1024;
 
 /// What one connection may write in one turn of the loop before others have theirs, give or take
 /// a write: a client that takes a large body as fast as it is written must not hold up the rest.
-const BYTES_PER_TURN: usize = 512 * 1024;
+pub(super) const BYTES_PER_TURN: usize = 512 * 1024;
 
 /// Pieces given to one write.
 const SLICES: usize = 8;
@@ -109,8 +109,9 @@ pub(super) fn body(
         Body::Static(bytes) => queue(output).push_back(Piece::Static(bytes)),
         Body::Bytes(bytes) => queue(output).push_back(Piece::Owned(bytes)),
         Body::Pieces(pieces) => {
+            let most = out.len() + COPIED;
             for piece in pieces.into_pieces() {
-                add_piece(output, out, piece);
+                add_piece(output, out, piece, most);
             }
         }
         Body::Stream(pieces) => stream(output, Source::Pieces(pieces), framing, now),
@@ -118,9 +119,10 @@ pub(super) fn body(
     }
 }
 
-/// Adds one of several pieces: what is small goes into the loop's buffer while nothing is queued.
-fn add_piece(output: &mut Option<Box<Output>>, out: &mut Vec<u8>, piece: app::Piece) {
-    let copied = output.is_none().then_some(COPIED);
+/// Adds one of several pieces: into the loop's buffer while nothing is queued, and that has not
+/// more than `most` bytes with it.
+fn add_piece(output: &mut Option<Box<Output>>, out: &mut Vec<u8>, piece: app::Piece, most: usize) {
+    let copied = output.is_none().then_some(most.saturating_sub(out.len()));
     match piece {
         app::Piece::Bytes(bytes) if Some(bytes.len()) <= copied => out.extend_from_slice(&bytes),
         app::Piece::Bytes(bytes) => queue(output).push_back(Piece::Owned(bytes)),
@@ -168,16 +170,16 @@ pub(super) fn flush(
     socket: BorrowedFd<'_>,
     output: &mut Option<Box<Output>>,
     turn: &mut Turn,
+    share: &mut usize,
 ) -> io::Result<Flushed> {
     let mut written = Written::All;
     if output.is_none() {
         // The common case: one write of the loop's buffer, and nothing is left.
         write_buffer(socket, output, turn)?;
     }
-    let mut share = BYTES_PER_TURN;
     while let Some(waiting) = output {
         if written == Written::All {
-            written = waiting.write(socket, turn, &mut share)?;
+            written = waiting.write(socket, turn, share)?;
         }
         match written {
             Written::Blocked => return Ok(Flushed::Blocked),
@@ -185,7 +187,7 @@ pub(super) fn flush(
             Written::All if waiting.stream.is_none() => *output = None,
             Written::All => {
                 let pulled = waiting.pull(turn)?;
-                written = waiting.write(socket, turn, &mut share)?;
+                written = waiting.write(socket, turn, share)?;
                 match (written, pulled) {
                     (Written::All, Pulled::More) => return Ok(Flushed::More),
                     (Written::All, Pulled::NothingYet) => return Ok(Flushed::Starved),
@@ -350,9 +352,17 @@ impl Output {
         }
     }
 
-    /// When it has something to send even if nobody says anything.
+    /// What of it is in memory.
+    #[cfg(test)]
+    pub(super) fn bytes_in_memory(&self) -> usize {
+        let bytes = self.queue.iter().filter_map(Piece::bytes);
+        bytes.map(<[u8]>::len).sum()
+    }
+
+    /// When it has something to send even if nobody says anything: never before what it has is sent.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.stream.as_ref()?.deadline()
+        let idle = self.stream.as_ref().filter(|_| self.queue.is_empty());
+        idle?.deadline()
     }
 
     /// Sends the fields that `trailers` makes behind the stream, if there is one.

@@ -124,7 +124,12 @@ impl Assembler {
         let before = self.head_len;
         let count = input.len().min(MAX_HEADER - before);
         self.head[before..before + count].copy_from_slice(&input[..count]);
-        let Some((header, used)) = header(&self.head[..before + count])? else {
+        let found = header(&self.head[..before + count])?;
+        if let Some((header, _)) = found {
+            self.judge(&header)?;
+        }
+        let whole = found.filter(|(_, used)| *used <= before + count);
+        let Some((header, used)) = whole else {
             // Taken, for the next call to go on with.
             self.head_len += count;
             *input = &input[count..];
@@ -132,12 +137,21 @@ impl Assembler {
         };
         *input = &input[used - before..];
         self.head_len = 0;
+        if let OpCode::Data(kind @ (Data::Text | Data::Binary)) = header.opcode {
+            self.is_text = Some(kind == Data::Text);
+        }
+        let open = Open { header, have: 0 };
+        self.frame = Some(open);
+        Ok(Some(open))
+    }
+
+    /// Whether a frame may come now.
+    fn judge(&self, header: &Header) -> Result<(), Violation> {
         if let OpCode::Data(kind) = header.opcode {
             match (kind, self.is_text) {
                 (Data::Continue, None) => return Err(wrong("a continuation of nothing")),
-                (Data::Continue, Some(_)) => {}
+                (Data::Continue, Some(_)) | (_, None) => {}
                 (_, Some(_)) => return Err(wrong("a new message inside another")),
-                (kind, None) => self.is_text = Some(kind == Data::Text),
             }
             if header.length > self.sizes.frame {
                 return Err(too_big("a frame that is too large"));
@@ -146,9 +160,12 @@ impl Assembler {
                 return Err(too_big("a message that is too large"));
             }
         }
-        let open = Open { header, have: 0 };
-        self.frame = Some(open);
-        Ok(Some(open))
+        Ok(())
+    }
+
+    /// Whether the beginning of a message is there, or of a frame.
+    pub(super) fn is_partial(&self) -> bool {
+        self.head_len > 0 || self.frame.is_some() || self.is_text.is_some()
     }
 
     /// Checks what has come of a text so far, so that what cannot become one is not waited for.

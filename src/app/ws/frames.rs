@@ -49,11 +49,12 @@ pub(super) struct Header {
     pub(super) length: u64,
 }
 
-/// Reads the header at the front of `bytes`, and how long it is; `None` if more is needed.
+/// Reads the header at the front of `bytes`, and how long it is; `None` if more is needed to tell.
+/// The mask is the last of it, and may not be whole yet: then the header is longer than `bytes`.
 ///
 /// # Errors
 ///
-/// For a header that no client may send.
+/// For a header that no client may send, as soon as that is plain.
 pub(super) fn header(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
     // RFC 6455, in this order:
     //
@@ -62,7 +63,34 @@ pub(super) fn header(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation>
     // 3. 5.1: a client masks every frame.
     // 4. 5.2: the most significant bit of a 64-bit length is 0, and the shortest form is a must.
     // 5. 5.5: control frames are not fragmented, and carry 125 bytes at most.
-    let mut cursor = Cursor::new(bytes);
+    let Some(&first) = bytes.first() else {
+        return Ok(None);
+    };
+    let count = bytes.len().min(MAX_HEADER);
+    let mut whole = [0; MAX_HEADER];
+    whole[..count].copy_from_slice(&bytes[..count]);
+    // What has not come yet is taken to be right.
+    let known = match bytes.get(1) {
+        None => {
+            whole[1] = 0x80;
+            false
+        }
+        Some(second) => {
+            let to = match second & 0x7f {
+                126 | 127 if first & 0x08 != 0 => {
+                    return Err(wrong("a control frame that is too long"));
+                }
+                126 => 4,
+                127 => 10,
+                _ => 2,
+            };
+            if count < to {
+                whole[1] &= 0x80;
+            }
+            count >= to
+        }
+    };
+    let mut cursor = Cursor::new(&whole[..]);
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| wrong("a reserved opcode"))?;
     let Some((header, length)) = parsed else {
         return Ok(None);
@@ -84,9 +112,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation>
         if !header.is_final {
             return Err(wrong("a control frame in fragments"));
         }
-        if length > MAX_CONTROL {
-            return Err(wrong("a control frame that is too long"));
-        }
+        debug_assert!(length <= MAX_CONTROL);
     }
     let header = Header {
         opcode: header.opcode,
@@ -94,7 +120,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation>
         mask,
         length,
     };
-    Ok(Some((header, used)))
+    Ok(known.then_some((header, used)))
 }
 
 /// Takes the mask off `bytes`, which begin `at` bytes into the payload (5.3).

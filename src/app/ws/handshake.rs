@@ -10,6 +10,9 @@ use sha1::{Digest, Sha1};
 /// What every server puts behind the key (1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// Subprotocols in one handshake: each is compared with those before it.
+const MOST_PROTOCOLS: usize = 64;
+
 /// Octets of a key (4.1).
 const KEY: usize = 16;
 
@@ -105,6 +108,9 @@ where
             .ok()
             .filter(|name| is_token(name.as_bytes()));
         let name = name.ok_or(bad("a malformed Sec-WebSocket-Protocol"))?;
+        if protocols.len() == MOST_PROTOCOLS {
+            return Err(bad("too many subprotocols"));
+        }
         if protocols.iter().any(|known| known == name) {
             return Err(bad("a subprotocol stands twice"));
         }

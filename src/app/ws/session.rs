@@ -21,6 +21,10 @@ const FILL: usize = 64 * 1024;
 /// How long the peer's Close is awaited once ours is out.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a message may take at least, and the bytes a second that it must come by after that.
+const SLOW_AFTER: Duration = Duration::from_secs(30);
+const SLOWEST: u64 = 256;
+
 pub(super) type OnOpen = Box<dyn FnOnce(&Socket) + Send>;
 pub(super) type OnMessage = Box<dyn FnMut(&Socket, Message) + Send>;
 pub(super) type OnDrain = Box<dyn FnMut(&Socket) + Send>;
@@ -53,6 +57,8 @@ pub(super) struct Session {
     pending: Vec<u8>,
     ping_every: Option<Duration>,
     life: Option<Life>,
+    /// Since when a message is arriving, and how many bytes have come since.
+    arriving: Option<(Instant, u64)>,
     /// The connection ends once everything is out.
     finishing: bool,
     /// Our Close is out, and the peer's is awaited until then.
@@ -77,6 +83,7 @@ impl Session {
             pending: Vec::new(),
             ping_every,
             life: None,
+            arriving: None,
             finishing: false,
             close_by: None,
             sending: false,
@@ -122,6 +129,9 @@ impl Session {
     }
 
     fn happened(&mut self, event: Event) {
+        if let Event::Message(_) = event {
+            self.arriving = None;
+        }
         match event {
             // Behind our own Close nothing is answered.
             Event::Message(message) if self.socket.is_open() => {
@@ -138,6 +148,23 @@ impl Session {
             Event::Message(_) | Event::Pong => {}
             // The answer has the same code (5.5.1), unless ours was first.
             Event::Close(code, reason) => self.finish(code, &reason),
+        }
+    }
+
+    /// Has a message that does not come on end the connection: what there is of it is kept.
+    fn keep_pace(&mut self, now: Instant, bytes: usize) {
+        if !self.assembler.is_partial() || !self.pending.is_empty() {
+            self.arriving = None;
+            return;
+        }
+        let (since, come) = self.arriving.get_or_insert((now, 0));
+        *come += bytes as u64;
+        let took = now.saturating_duration_since(*since);
+        if took > SLOW_AFTER && *come < SLOWEST * took.as_secs() {
+            self.violated(Violation {
+                code: code::POLICY,
+                what: "a message that comes too slowly",
+            });
         }
     }
 
@@ -201,6 +228,7 @@ impl Protocol for Session {
         } else {
             self.pending.extend_from_slice(bytes);
         }
+        self.keep_pace(now, bytes.len());
         self.settle(now, out)
     }
 

@@ -55,6 +55,21 @@ impl Queue {
         self.parts.push_back(part);
     }
 
+    /// Adds a frame that other connections have as well. A small one is copied: a part of its own
+    /// would cost more than it holds, and would not count.
+    fn push_shared(&mut self, frame: &Arc<[u8]>) {
+        if frame.len() > SMALL {
+            return self.push(Part::Shared(Arc::clone(frame)));
+        }
+        match self.parts.back_mut() {
+            Some(Part::Own(last)) if last.len() + frame.len() <= PART => {
+                last.extend_from_slice(frame);
+                self.bytes += frame.len();
+            }
+            _ => self.push(Part::Own(frame.to_vec())),
+        }
+    }
+
     fn push_frame(&mut self, opcode: OpCode, payload: Vec<u8>) {
         if payload.len() > SMALL {
             let mut header = Vec::with_capacity(MAX_HEADER);
@@ -186,7 +201,7 @@ impl Socket {
 
     /// Sends a whole frame that other connections share.
     pub(super) fn send_shared(&self, frame: &Arc<[u8]>) -> Result<bool, SendError> {
-        self.put(|queue| queue.push(Part::Shared(Arc::clone(frame))))
+        self.put(|queue| queue.push_shared(frame))
     }
 
     fn put(&self, put: impl FnOnce(&mut Queue)) -> Result<bool, SendError> {

@@ -319,3 +319,21 @@ fn masks_come_off_wherever_a_part_begins() {
         assert_eq!(rest, plain[at..]);
     }
 }
+
+#[test]
+fn what_is_plain_from_half_a_header_is_not_waited_for() {
+    let cases: [(&[u8], u16); 8] = [
+        (b"\x83", code::PROTOCOL),
+        (b"\xc1", code::PROTOCOL),
+        (b"\x09", code::PROTOCOL),
+        (b"\x81\x05", code::PROTOCOL),
+        (b"\x89\xfe", code::PROTOCOL),
+        (b"\x82\xfe\x00\x7d", code::PROTOCOL),
+        (b"\x82\xff\x80\0\0\0\0\0\0\0", code::PROTOCOL),
+        (b"\x82\xff\0\0\x01\0\0\0\0\0", code::TOO_BIG),
+    ];
+    for (bytes, code) in cases {
+        let (events, end) = events_of([bytes, b""]);
+        assert_eq!((events.len(), end), (0, Some(code)), "{bytes:x?}");
+    }
+}

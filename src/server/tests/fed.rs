@@ -191,3 +191,47 @@ fn a_client_that_sips_is_cut_off() {
     assert!(client.got.len() < 4_000_000);
     rig.empty();
 }
+
+#[test]
+fn a_sign_of_life_waits_for_a_client_that_does_not_read() {
+    let left = Left::default();
+    let mut rig = Rig::new(fed(&left, Some(SHORT)));
+    let mut client = rig.connect_narrow();
+    rig.send(&client, get("/fed"));
+    rig.pump(|_| left.lock().unwrap().is_some());
+    let sender = left.lock().unwrap().take().unwrap();
+    while sender.try_send(pattern(8000)).is_ok() {
+        rig.settle();
+    }
+    // Past the time of the next sign.
+    let mut other = rig.connect();
+    let end = Instant::now() + 3 * SHORT;
+    while Instant::now() < end {
+        rig.turn_until(end);
+        assert_eq!(rig.ask(&mut other, get("/")).text(), "home");
+    }
+    assert!(!client.got.ends_with(b":\n\r\n"));
+    drop(sender);
+    rig.until(&mut client, |client| client.got.ends_with(b"0\r\n\r\n"));
+    drop(client);
+    rig.pump(|rig| rig.server.connections.len() == 1);
+    rig.alive(other);
+}
+
+#[test]
+fn many_small_parts_of_a_file_do_not_become_memory() {
+    let source = file(&pattern(20_000));
+    let mut rig = Rig::new(app().get("/parts", move |_| {
+        let parts = (0..200).map(|_| Arc::clone(&source));
+        pieces(parts.fold(Pieces::default(), |all, file| all.file(file, 0, 16_000)))
+    }));
+    let mut client = rig.connect_narrow();
+    rig.send(&client, get("/parts"));
+    rig.settle();
+    let (_, connection) = rig.server.connections.iter().next().unwrap();
+    let waiting = connection.output.as_ref().unwrap().bytes_in_memory();
+    assert!(waiting <= 32 * 1024, "{waiting}");
+    let answer = rig.answer(&mut client);
+    assert_eq!(answer.body.len(), 200 * 16_000);
+    rig.alive(client);
+}

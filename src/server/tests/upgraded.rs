@@ -174,3 +174,22 @@ fn a_peer_that_does_not_read_is_not_listened_to() {
     drop(client);
     rig.empty();
 }
+
+#[test]
+fn a_peer_that_does_not_read_holds_up_nobody_when_its_time_comes() {
+    let (mut rig, seen) = rig();
+    let mut client = rig.connect_narrow();
+    upgrade(&mut rig, &mut client, "");
+    while client.write(&[b'y'; 4096]) > 0 {
+        rig.settle();
+    }
+    seen.lock().unwrap().deadline = Some(Instant::now());
+    let mut other = rig.connect();
+    for _ in 0..10 {
+        assert_eq!(rig.ask(&mut other, get("/")).text(), "home");
+    }
+    assert_eq!(seen.lock().unwrap().expired, 0, "nobody could be told");
+    drop(client);
+    rig.pump(|_| seen.lock().unwrap().ended);
+    rig.alive(other);
+}

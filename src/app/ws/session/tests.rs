@@ -251,3 +251,33 @@ fn an_idle_connection_is_small() {
     let size = size_of::<Session>();
     assert!(size <= 400, "{size}");
 }
+
+#[test]
+fn a_message_that_drips_is_too_slow_and_one_that_flows_is_not() {
+    for (step, slow) in [(1, true), (3000, false)] {
+        let mut rig = Rig::echo();
+        let whole = frame(0x82, &[7; 65_000]);
+        let mut ended = None;
+        for piece in whole.chunks(step).take(20) {
+            rig.now += Duration::from_secs(5);
+            let (out, after) = rig.receive(piece);
+            if after == After::Finish {
+                ended = Some(u16::from_be_bytes([out[2], out[3]]));
+                break;
+            }
+        }
+        assert_eq!(ended, slow.then_some(code::POLICY), "by {step}");
+    }
+}
+
+#[test]
+fn broadcasts_to_a_peer_that_does_not_read_count_in_full() {
+    let socket = Socket::new(None);
+    let letter: std::sync::Arc<[u8]> = frame(0x81, b"x").into();
+    let mut sent = 0;
+    while socket.send_shared(&letter).is_ok() {
+        sent += 1;
+        assert!(sent <= 1 + MOST / letter.len());
+    }
+    assert!(socket.buffered() > MOST);
+}

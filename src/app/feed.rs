@@ -3,7 +3,7 @@
 //! Owns how much may wait for a client, and who waits for whom: [`Sender`] is its maker's end,
 //! [`Feed`] the connection's.
 
-use crate::net::Line;
+use crate::net::{Line, on_loop};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -159,7 +159,7 @@ pub(crate) fn channel(heartbeat: Option<(Duration, &'static [u8])>) -> (Sender, 
 
 impl Sender {
     /// Sends a piece. While 64 KiB wait for the client this waits as well, which lets a slow client
-    /// slow its maker down; but never on the worker's own loop, nor before the answer has been
+    /// slow its maker down; but never on a worker's loop, nor before the answer has been
     /// returned by its handler.
     ///
     /// # Errors
@@ -182,7 +182,7 @@ impl Sender {
     fn put(&self, piece: Vec<u8>, may_wait: bool) -> Result<(), Unsent> {
         let channel = &self.0.0;
         let mut waiting = channel.waiting();
-        let may_wait = may_wait && waiting.line.as_ref().is_some_and(|line| !line.is_loop());
+        let may_wait = may_wait && waiting.line.is_some() && !on_loop();
         while may_wait && waiting.bytes >= HIGH_WATER && !waiting.gone && waiting.end.is_none() {
             let woken = channel.room.wait(waiting);
             waiting = woken.unwrap_or_else(PoisonError::into_inner);

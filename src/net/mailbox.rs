@@ -3,11 +3,17 @@
 //! Owns who has something for the loop to look at; leaves what that is to whoever rings.
 
 use super::Waker;
+use std::cell::Cell;
 use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
+
+thread_local! {
+    /// Whether a loop runs on this thread.
+    static IS_LOOP: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Whose lines have been rung, each with its own mark of that.
 type Rung = Vec<(u64, Arc<AtomicBool>)>;
@@ -33,6 +39,7 @@ impl fmt::Debug for Mailbox {
 impl Mailbox {
     /// The mailbox of the loop that runs on this thread.
     pub(crate) fn new(waker: Option<Waker>) -> Arc<Self> {
+        IS_LOOP.set(true);
         Arc::new(Self {
             waker,
             thread: std::thread::current().id(),
@@ -93,18 +100,19 @@ impl Line {
         }
         let mark = Arc::clone(&self.rung);
         self.mailbox.rung().push((self.number, mark));
-        if self.mailbox.any.swap(true, Ordering::AcqRel) || self.is_loop() {
+        let own = std::thread::current().id() == self.mailbox.thread;
+        if self.mailbox.any.swap(true, Ordering::AcqRel) || own {
             return;
         }
         if let Some(waker) = &self.mailbox.waker {
             waker.wake();
         }
     }
+}
 
-    /// Whether this thread is the loop's, which must not wait for itself.
-    pub(crate) fn is_loop(&self) -> bool {
-        std::thread::current().id() == self.mailbox.thread
-    }
+/// Whether a loop runs on this thread, its own or another's: it must not wait for a client.
+pub(crate) fn on_loop() -> bool {
+    IS_LOOP.get()
 }
 
 #[cfg(test)]
@@ -132,9 +140,9 @@ mod tests {
         let mut reactor = Reactor::new().unwrap();
         let mailbox = Mailbox::new(Some(reactor.waker(1).unwrap()));
         let line = mailbox.line(7);
-        assert!(line.is_loop());
+        assert!(on_loop());
         let other = std::thread::spawn(move || {
-            assert!(!line.is_loop());
+            assert!(!on_loop());
             line.ring();
         });
         reactor.wait(None).unwrap();

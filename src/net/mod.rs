@@ -12,7 +12,7 @@ mod timers;
 
 pub use listen::Listen;
 pub(crate) use listen::{MAX_BACKLOG, resume, url};
-pub(crate) use mailbox::{Line, Mailbox};
+pub(crate) use mailbox::{Line, Mailbox, on_loop};
 pub use networks::Networks;
 pub(crate) use poll::{
     Reactor, Ready, Waker, deregister, register, register_listener, register_once, register_reader,

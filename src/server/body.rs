@@ -5,7 +5,7 @@ use super::Turn;
 use super::conn::{Connection, Ending, State};
 use super::pace::Pace;
 use super::respond::Meta;
-use crate::app::{Parts, Response, Upload};
+use crate::app::{Failure, Parts, Response, Upload};
 use crate::http::{self, ChunkedDecoder};
 use crate::sys::spool::Spool;
 use std::io;
@@ -137,6 +137,10 @@ impl Streaming {
         self.done || self.upload.is_full()
     }
 
+    pub(super) fn is_expecting(&self) -> bool {
+        self.upload.is_expecting()
+    }
+
     /// Whether the client is to be told, now, that its body is wanted.
     pub(super) fn take_asked(&self) -> bool {
         self.upload.take_asked()
@@ -183,6 +187,7 @@ impl Streaming {
         (few && !self.upload.is_expecting()).then_some(Dropped {
             rest: self.rest,
             left: DROPPED_BYTES,
+            pace: self.pace,
         })
     }
 }
@@ -193,15 +198,23 @@ pub(super) struct Dropped {
     rest: Rest,
     /// How many more bytes are worth it.
     left: u64,
+    pace: Pace,
 }
 
 impl Dropped {
     /// Drops what `input` holds of the body; how many bytes that were, and whether it is complete.
     /// Nothing when it is not worth it any more.
-    pub(super) fn take(&mut self, input: &[u8]) -> Option<(usize, bool)> {
+    fn take(&mut self, input: &[u8], turn: &Turn) -> Option<(usize, bool)> {
         let mut body = Vec::new();
         let (used, done) = self.rest.take(input, &mut body).ok()?;
         self.left = self.left.checked_sub(used as u64)?;
+        self.pace.note(turn.now, used as u64, !done);
+        if self
+            .pace
+            .is_below(turn.limits.min_rate, turn.limits.body_timeout)
+        {
+            return None;
+        }
         Some((used, done))
     }
 }
@@ -238,6 +251,14 @@ impl Connection {
         let Some(streaming) = unread else {
             return self.respond(turn, response, meta);
         };
+        if response.switches_to().is_some() {
+            // The rest of the body would be taken for what the other protocol says.
+            log::error!("a handler changes the protocol within a body; sent 500");
+            let failure = Failure::new(500, "another protocol within a body");
+            self.respond(turn, turn.app.failure(failure).close(), meta);
+            self.ending = Some(Ending::Linger);
+            return;
+        }
         let Some(dropped) = streaming.into_dropped() else {
             self.respond(turn, response.close(), meta);
             // The client may be in the middle of it.
@@ -247,20 +268,16 @@ impl Connection {
         self.respond(turn, response, meta);
         match self.ending {
             Some(_) => self.ending = Some(Ending::Linger),
-            None if matches!(self.state, State::Head) => {
-                self.state = State::Dropping(Box::new(dropped));
-            }
-            // Another protocol does not begin behind a body.
-            None => self.ending = Some(Ending::Linger),
+            None => self.state = State::Dropping(Box::new(dropped)),
         }
     }
 
     /// Drops what `input` holds of a body that nobody wants; how many bytes are used.
-    pub(super) fn drop_body(&mut self, input: &[u8]) -> usize {
+    pub(super) fn drop_body(&mut self, turn: &Turn, input: &[u8]) -> usize {
         let State::Dropping(dropped) = &mut self.state else {
             return 0;
         };
-        match dropped.take(input) {
+        match dropped.take(input, turn) {
             Some((used, done)) => {
                 if done {
                     self.state = State::Head;

@@ -27,13 +27,10 @@ use std::time::Instant;
 const REQUESTS_PER_TURN: u32 = 64;
 
 /// Reads of one connection in one turn, for the same reason.
-const READS_PER_TURN: u32 = 16;
+pub(super) const READS_PER_TURN: u32 = 16;
 
 /// A head that is parsed again whatever came of it; see [`Connection::received`].
 const SHORT_HEAD: usize = 1024;
-
-/// Bytes read and thrown away after the last answer, so that it is not lost to a reset.
-const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Has a client send its body.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -118,6 +115,8 @@ pub(super) struct Connection {
     pub(super) readable: bool,
     /// The peer will send no more: read to the end even after a short read.
     pub(super) read_closed: bool,
+    /// There is no connection any more.
+    gone: bool,
     /// The end has been read.
     pub(super) ended: bool,
     /// At least one request was answered.
@@ -160,6 +159,7 @@ impl Connection {
             handed: copied,
             readable: true,
             read_closed: false,
+            gone: false,
             ended: false,
             served: handed.served,
             announced: handed.announced,
@@ -188,6 +188,7 @@ impl Connection {
     pub(super) fn ready(&mut self, ready: Ready) -> bool {
         self.readable |= ready.readable || ready.gone;
         self.read_closed |= ready.read_closed || ready.gone;
+        self.gone |= ready.gone;
         match self.state {
             // The answer comes by itself; but nobody is left to take it once the peer is gone.
             State::Handler(_) => {
@@ -204,6 +205,11 @@ impl Connection {
                 self.readable || (more && self.output.is_some())
             }
         }
+    }
+
+    /// Whether its answer has no end of its own.
+    fn listens(&self) -> bool {
+        self.output.as_deref().is_some_and(Output::is_endless)
     }
 
     /// Whether a handler is to have more of its request's body.
@@ -246,8 +252,10 @@ impl Connection {
             match flushed? {
                 Flushed::All => {}
                 Flushed::More => return Ok(Step::Again),
-                // A client that listens has nothing to say: its end is the end.
-                Flushed::Starved if self.read_closed => return Ok(Step::Close),
+                // A client that listens for ever has nothing to say: its end is the end.
+                Flushed::Starved if self.gone || (self.read_closed && self.listens()) => {
+                    return Ok(Step::Close);
+                }
                 Flushed::Starved => return Ok(wait(None, false)),
                 Flushed::Blocked => {
                     let restart = turn.counters.bytes_out > written_before;
@@ -367,45 +375,17 @@ impl Connection {
         self.pending = pending;
     }
 
-    /// Everything is sent and the connection must end. True when it goes on for a while, reading
-    /// what the client still sends: closing at once would make the kernel answer that with a
-    /// reset, which can cost the client our last answer.
-    fn begin_linger(&mut self, ending: Ending) -> io::Result<bool> {
-        if self.ended || (ending == Ending::Plain && self.pending.is_empty()) {
-            return Ok(false);
-        }
-        self.pending = Vec::new();
-        self.unparsed = false;
-        socket::shutdown_write(self.socket.as_fd())?;
-        self.state = State::Linger(LINGER_BYTES);
-        self.readable = true;
-        Ok(true)
-    }
-
-    fn linger(&mut self, turn: &mut Turn) -> io::Result<Step> {
-        let State::Linger(left) = &mut self.state else {
-            return Ok(Step::Close);
-        };
-        for _ in 0..READS_PER_TURN {
-            if !self.readable {
-                return Ok(wait(Some(Limit::Linger), false));
-            }
-            match socket::read(self.socket.as_fd(), &mut turn.input) {
-                Ok(0) => return Ok(Step::Close),
-                Ok(count) => match left.checked_sub(count) {
-                    Some(less) => *left = less,
-                    None => return Ok(Step::Close),
-                },
-                Err(error) if socket::would_block(&error) => self.readable = false,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Step::Again)
-    }
-
     /// Nothing can be done until more comes: which limit holds now.
     fn rest(&self, turn: &Turn, progress: bool) -> Step {
         match &self.state {
+            State::Handler(waiting)
+                if waiting
+                    .streaming
+                    .as_ref()
+                    .is_some_and(|one| one.is_expecting()) =>
+            {
+                wait(None, false)
+            }
             State::Body(_) | State::Handler(_) | State::Dropping(_) => {
                 wait(Some(Limit::Body), progress)
             }
@@ -435,6 +415,9 @@ impl Connection {
         let late = match limit {
             Limit::Head if self.announced && self.head_has_begun() => "the head took too long",
             Limit::Body if matches!(self.state, State::Dropping(_)) => return false,
+            Limit::Body if matches!(self.state, State::Handler(_)) && !self.is_streaming() => {
+                return true;
+            }
             Limit::Body => "the body took too long",
             Limit::Head | Limit::Idle | Limit::Write | Limit::Linger | Limit::Fresh => {
                 return false;

@@ -55,6 +55,16 @@ impl Server {
         }
     }
 
+    /// Ends all connections where they are: the time is over. Whoever waits for one is told, and
+    /// what there is to say of them goes to the access log.
+    pub(crate) fn abandon(&mut self) {
+        for connection in self.connections.drain() {
+            self.turn.counters.open -= 1;
+            connection.close(&mut self.turn);
+        }
+        self.turn.edge.flush(self.turn.now);
+    }
+
     /// Puts a connection aside for another loop.
     pub(super) fn give_back(&mut self, registry: &mio::Registry, key: Key) {
         let connection = self.remove(key);

@@ -20,6 +20,7 @@ mod drain;
 mod edge;
 pub(crate) mod gate;
 mod limits;
+mod linger;
 mod output;
 mod pace;
 mod requests;
@@ -295,7 +296,8 @@ impl Server {
                 }
             }
         }
-        if matches!(step, Step::Wait { .. })
+        // A peer that does not take what is there has one limit; nothing more could be said to it.
+        if matches!(step, Step::Wait { limit, .. } if limit != Some(Limit::Write))
             && let Some(at) = connection.alarm_at()
             && connection.alarm.is_none_or(|alarm| at < alarm)
         {
@@ -306,9 +308,10 @@ impl Server {
             Step::Close => self.close(registry, key),
             Step::HandBack => self.give_back(registry, key),
             Step::Again => {
-                connection.queued = true;
                 self.timers.disarm(key.index);
-                self.again.push(key);
+                if !std::mem::replace(&mut connection.queued, true) {
+                    self.again.push(key);
+                }
             }
             Step::Wait { limit, restart } => match limit {
                 None => self.timers.disarm(key.index),
@@ -358,9 +361,7 @@ impl Server {
         }
         for number in self.turn.mailbox.take() {
             let key = Key::from_token(number as usize);
-            if self.holds(key) {
-                self.drive(registry, key);
-            }
+            self.look_at(registry, key);
         }
         for (at, key) in self.turn.alarms.due(self.turn.now) {
             self.alarm(registry, at, key);
@@ -385,12 +386,21 @@ impl Server {
             return;
         }
         let connection = &mut self.connections[key.index as usize];
-        if connection.alarm == Some(at) {
+        // One of an earlier request's says nothing about this one's job.
+        let own = connection.alarm == Some(at);
+        if own {
             connection.alarm = None;
         }
-        match connection.delayed_job() {
+        match own.then(|| connection.delayed_job()).flatten() {
             Some(job) => self.resume(registry, key, job.run()),
-            None => self.drive(registry, key),
+            None => self.look_at(registry, key),
+        }
+    }
+
+    /// Lets a connection do what it can, unless it will have its turn anyway.
+    fn look_at(&mut self, registry: &mio::Registry, key: Key) {
+        if self.holds(key) && !self.connections[key.index as usize].queued {
+            self.drive(registry, key);
         }
     }
 

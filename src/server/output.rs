@@ -359,6 +359,11 @@ impl Output {
         bytes.map(<[u8]>::len).sum()
     }
 
+    /// Whether the client listens to something that has no end of its own.
+    pub(super) fn is_endless(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::is_endless)
+    }
+
     /// When it has something to send even if nobody says anything: never before what it has is sent.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let idle = self.stream.as_ref().filter(|_| self.queue.is_empty());

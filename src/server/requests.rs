@@ -66,7 +66,7 @@ impl Connection {
                     }
                 }
                 State::Handler(_) => used += self.upload(turn, rest),
-                State::Dropping(_) => used += self.drop_body(rest),
+                State::Dropping(_) => used += self.drop_body(turn, rest),
                 _ if !self.announced => match self.announce(turn, rest) {
                     0 => return used,
                     count => used += count,

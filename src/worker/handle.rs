@@ -7,12 +7,13 @@ use super::{StopReason, WorkerId};
 use crate::app::ws;
 use crate::ipc::user::{HIGH_WATER, Kind, Message, Outbox, SendError};
 use crate::net::{Listen, Waker};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 
 type OnMessage = Box<dyn FnMut(&Worker, Message) + Send>;
 type OnDrain = Box<dyn FnMut(&Worker) + Send>;
@@ -22,8 +23,6 @@ pub(super) type Listened = Box<dyn FnOnce(&Worker, io::Result<String>) + Send>;
 
 thread_local! {
     static CURRENT: RefCell<Option<Worker>> = const { RefCell::new(None) };
-    /// Whether this thread is the worker's loop, which needs no waking.
-    static IS_LOOP: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Something asked of the loop.
@@ -53,6 +52,8 @@ struct State {
 struct Shared {
     id: WorkerId,
     waker: Waker,
+    /// The loop's thread, which needs no waking.
+    thread: OnceLock<ThreadId>,
     /// There is something for the loop to look at.
     poked: AtomicBool,
     connected: AtomicBool,
@@ -98,6 +99,7 @@ impl Worker {
         Self(Arc::new(Shared {
             id,
             waker,
+            thread: OnceLock::new(),
             poked: AtomicBool::new(false),
             connected: AtomicBool::new(true),
             state: Mutex::default(),
@@ -112,7 +114,9 @@ impl Worker {
 
     /// Makes this thread one of the worker's: its loop, or one of its pool.
     pub(super) fn enter(&self, is_loop: bool) {
-        IS_LOOP.set(is_loop);
+        if is_loop {
+            let _ = self.0.thread.set(std::thread::current().id());
+        }
         CURRENT.set(Some(self.clone()));
     }
 
@@ -305,7 +309,8 @@ impl Worker {
     }
 
     fn poke(&self) {
-        if !self.0.poked.swap(true, Ordering::AcqRel) && !IS_LOOP.get() {
+        let own = self.0.thread.get() == Some(&std::thread::current().id());
+        if !self.0.poked.swap(true, Ordering::AcqRel) && !own {
             self.0.waker.wake();
         }
     }

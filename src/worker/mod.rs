@@ -132,6 +132,7 @@ pub(crate) fn run(app: Arc<App>, mut seat: Seat) -> io::Result<StopReason> {
         if let Some(reason) = life.ending
             && (life.is_done() || life.out_of_time())
         {
+            life.server.abandon();
             return Ok(reason);
         }
         life.turn()?;
@@ -159,6 +160,8 @@ struct Life {
     exclusive: usize,
     /// Messages of the primary that nobody wants yet, and the rest of one that is arriving.
     early: VecDeque<UserMessage>,
+    /// How much they take.
+    early_bytes: usize,
     inbox: Inbox,
     /// Pieces that are in `early`, and so not taken yet.
     owed: u32,
@@ -227,6 +230,7 @@ impl Life {
             asked: Vec::new(),
             exclusive: 0,
             early: VecDeque::new(),
+            early_bytes: 0,
             inbox: Inbox::default(),
             owed: 0,
             handed: 0,

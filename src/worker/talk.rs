@@ -12,6 +12,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+/// Messages that nobody wants yet, in bytes: with more, their sender has to wait.
+const MOST_EARLY: usize = 1024 * 1024;
+
+/// What a message costs beside its bytes.
+const MESSAGE_COST: usize = 64;
+
 /// Whom the answer to a question concerns.
 pub(super) enum Query {
     /// The cluster's settings.
@@ -127,7 +133,10 @@ impl Life {
             Message::Data(piece) => {
                 for (kind, message) in self.inbox.piece(&piece)? {
                     match kind {
-                        Kind::Message => self.early.push_back(message),
+                        Kind::Message => {
+                            self.early_bytes += message.bytes().len() + MESSAGE_COST;
+                            self.early.push_back(message);
+                        }
                         Kind::Broadcast => broadcast(&message),
                     }
                 }
@@ -204,9 +213,13 @@ impl Life {
         }
     }
 
-    /// Gives the application the messages that have come, once it wants them.
+    /// Gives the application the messages that have come, once it wants them. Until then a bounded
+    /// number waits here, so that they do not hold up broadcasts, which come the same way.
     fn deliver(&mut self) -> io::Result<()> {
-        if self.owed > 0 && self.worker.deliver(&mut self.early) {
+        if self.worker.deliver(&mut self.early) {
+            self.early_bytes = 0;
+        }
+        if self.owed > 0 && self.early_bytes < MOST_EARLY {
             let pieces = std::mem::take(&mut self.owed);
             self.say(&Message::Took(pieces))?;
         }

@@ -79,7 +79,8 @@ impl Console {
 impl Primary {
     /// Answers by a stream of what happens from now on.
     pub(super) fn subscribe(&mut self, ticket: u64, figures: bool) {
-        let (feed, response) = Response::channel();
+        // Silence is this console's to break, for all at once; but that makes it a stream without end.
+        let (feed, response) = Response::channel_with_heartbeat(2 * SILENCE, b":\n\n");
         let response = response
             .header("Content-Type", "text/event-stream")
             .header("Cache-Control", "no-store")

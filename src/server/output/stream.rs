@@ -61,6 +61,11 @@ impl Stream {
         }
     }
 
+    /// Whether it has no end of its own, as one that gives signs of life.
+    pub(super) fn is_endless(&self) -> bool {
+        self.pieces.heartbeat().is_some()
+    }
+
     /// When the client should be given a sign of life.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let (every, _) = self.pieces.heartbeat()?;

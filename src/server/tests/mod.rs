@@ -5,6 +5,7 @@
 //! something to do, or when the server's deadline has come.
 
 mod bodies;
+mod delays;
 mod edge;
 mod ends;
 mod errors;

@@ -1,6 +1,7 @@
 //! `--root`: the files of a directory, as a client and as curl see them.
 
 use crate::client::{Client, is_loss};
+use crate::curl::curl;
 use crate::support::{
     Directory, Mode, Server, address_of, both_modes, command, command_by_shell, output, run,
     wait_until,
@@ -8,10 +9,8 @@ use crate::support::{
 use nix::sys::stat::Mode as Rights;
 use nix::unistd::mkfifo;
 use std::fs::{self, File};
-use std::io::Write;
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -285,37 +284,21 @@ fn without_descriptors_it_says_so_and_goes_on() {
     server.stop();
 }
 
-/// curl with these arguments, on a path: its exit status and its output. None where there is none.
-fn curl(address: SocketAddr, path: &str, arguments: &[&str]) -> Option<(i32, String)> {
-    let url = format!("http://{address}{path}");
-    let mut curl = Command::new("curl");
-    curl.args(["-sS", "--max-time", "60"])
-        .args(arguments)
-        .arg(url);
-    match curl.stdin(Stdio::null()).output() {
-        Ok(done) => {
-            let text = String::from_utf8_lossy(&done.stdout).into_owned();
-            Some((done.status.code()?, text))
-        }
-        Err(error) => {
-            // Past libtest, which would keep the line of a test that passes to itself.
-            let line = format!("skipped: files are not asked for by curl: {error}\n");
-            let _ = std::io::stderr().write_all(line.as_bytes());
-            None
-        }
-    }
-}
-
 #[test]
 fn what_curl_makes_of_it() {
     let place = tree();
     let (server, _) = serve(Mode::Processes, &place, &[]);
     let at = server.address();
-    let Some(range) = curl(at, "/ten.txt", &["-r", "2-4"]) else {
+    let asked = |path: &str, arguments: &[&str]| curl(at, path, arguments, b"");
+    let Some(range) = asked("/ten.txt", &["-r", "2-4"]) else {
         server.stop();
         return;
     };
-    let ask = |path: &str, arguments: &[&str]| curl(at, path, arguments).unwrap();
+    let range = (range.code, range.text());
+    let ask = |path: &str, arguments: &[&str]| {
+        let done = asked(path, arguments).unwrap();
+        (done.code, done.text())
+    };
     assert_eq!(range, (0, "234".to_owned()));
     assert_eq!(ask("/ten.txt", &["-r", "-3"]), (0, "789".to_owned()));
     let (_, parts) = ask("/ten.txt", &["-r", "0-1,8-"]);

@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod control;
 mod crash;
+mod curl;
 mod dashboard;
 mod descriptors;
 mod edge;

@@ -26,6 +26,7 @@ mod load;
 mod manual;
 mod modes;
 mod notify;
+mod pages;
 mod policies;
 mod recycle;
 mod routes;

@@ -81,6 +81,12 @@ impl Browser {
         self.post("url", &json!({ "url": url }));
     }
 
+    /// Loads the page again, by condition, and waits until it is loaded.
+    #[track_caller]
+    pub(crate) fn reload(&self) {
+        self.post("refresh", &json!({}));
+    }
+
     /// Runs the body of a function in the page, and gives what it returns.
     #[track_caller]
     pub(crate) fn run(&self, script: &str) -> Value {

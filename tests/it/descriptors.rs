@@ -12,6 +12,10 @@ const ROUNDS: usize = 20;
 const CLIENTS: usize = 4;
 const CONNECTIONS: usize = 250;
 
+/// So many looks, two milliseconds apart, without a change: the primary lets go of its copy of a
+/// connection some hundred milliseconds after it was taken.
+const QUIET: u32 = 200;
+
 /// Short connections, one after the other. Some are lost, since workers die meanwhile.
 fn visit(address: SocketAddr) -> usize {
     let visit = || {
@@ -32,7 +36,7 @@ fn visit(address: SocketAddr) -> usize {
 }
 
 /// How many descriptors the primary has, then each worker that is a process of its own.
-fn counts(server: &Server, mode: Mode) -> Vec<usize> {
+pub(crate) fn counts(server: &Server, mode: Mode) -> Vec<usize> {
     let mut pids = vec![server.pid()];
     if mode == Mode::Processes {
         pids.extend(server.workers().iter().map(|worker| worker.pid));
@@ -43,15 +47,15 @@ fn counts(server: &Server, mode: Mode) -> Vec<usize> {
 
 /// The counts when nothing is in flight, so that they stay.
 #[track_caller]
-fn settled(server: &Server, mode: Mode) -> Vec<usize> {
-    server.wait_for_workers(4);
+pub(crate) fn settled(server: &Server, mode: Mode, workers: usize) -> Vec<usize> {
+    server.wait_for_workers(workers);
     let mut last = Vec::new();
     let mut same = 0;
     wait_until("the descriptors settle", || {
         let now = counts(server, mode);
         same = if now == last { same + 1 } else { 0 };
         last = now;
-        same == 20
+        same == QUIET
     });
     last
 }
@@ -61,7 +65,7 @@ both_modes! {
         let _alone = alone();
         let server = Server::start(mode, &["--workers", "4", "--chaos"]);
         let address = server.address();
-        let start = settled(&server, mode);
+        let start = settled(&server, mode, 4);
         for _ in 0..ROUNDS {
             let visitors: Vec<_> = (0..CLIENTS)
                 .map(|_| thread::spawn(move || visit(address)))

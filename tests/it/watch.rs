@@ -68,6 +68,16 @@ pub(crate) fn ticks(pid: i32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
+/// The bytes of memory that a process has for itself alone: its sockets' buffers, which are the
+/// kernel's, are not among them.
+pub(crate) fn private_bytes(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let private = text.lines().filter(|line| line.starts_with("Private_"));
+    let kilobytes =
+        |line: &str| -> u64 { line.split_whitespace().nth(1).unwrap().parse().unwrap() };
+    private.map(kilobytes).sum::<u64>() * 1024
+}
+
 /// The open descriptors of a process and what each is.
 pub(crate) fn descriptors(pid: i32) -> Vec<(u32, String)> {
     let Ok(all) = fs::read_dir(format!("/proc/{pid}/fd")) else {

@@ -3,6 +3,7 @@
 //! Owns how much may wait for a client, and who waits for whom: [`Sender`] is its maker's end,
 //! [`Feed`] the connection's.
 
+use super::reply::LONGEST;
 use crate::net::{Line, on_loop};
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +15,14 @@ const HIGH_WATER: usize = 64 * 1024;
 
 /// What may wait at all.
 const MOST: usize = 1024 * 1024;
+
+/// The shortest silence that may call for a sign of life: less would be a busy loop.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// A silence that a loop can wait for, and a clock add.
+pub(super) fn bearable(silence: Duration) -> Duration {
+    silence.clamp(SHORTEST, LONGEST)
+}
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -147,7 +147,7 @@ where
 }
 
 /// A year: longer waits are cut to it, so that no clock overflows.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Answers after `delay` by what `answer` then returns, without occupying the event loop.
 ///

@@ -159,10 +159,9 @@ impl Response {
         Self::events_every(SILENCE)
     }
 
-    /// The same with another time of silence after which there is a sign of life.
+    /// The same with another time of silence after which there is a sign of life: 10 ms at least, a
+    /// year at most.
     pub fn events_every(silence: Duration) -> (EventSender, Self) {
-        // Less would be a busy loop.
-        let silence = silence.max(Duration::from_millis(10));
         let (sender, response) = Self::channel_with_heartbeat(silence, SIGN_OF_LIFE);
         let response = response
             .header("Content-Type", "text/event-stream")

@@ -316,6 +316,7 @@ fn to_slash(request: &Request, prefix: &str, path: &[u8]) -> Response {
     Response::text("301 Moved Permanently\n")
         .with_status(301)
         .header("Location", place)
+        .header("X-Content-Type-Options", "nosniff")
 }
 
 /// The media type by the ending of a name; text is taken for UTF-8.

@@ -84,6 +84,18 @@ fn a_stream_says_what_it_is_and_ends_with_its_last_sender() {
     drop(other);
     assert_eq!(feed.take(), Fed::Piece(b"data: b\n\n".to_vec()));
     assert_eq!(feed.take(), Fed::End);
+    for (asked, kept) in [
+        (Duration::ZERO, Duration::from_millis(10)),
+        (Duration::MAX, Duration::from_secs(365 * 24 * 3600)),
+    ] {
+        let plain = Response::channel_with_heartbeat(asked, b":").1;
+        for response in [plain, Response::events_every(asked).1] {
+            let Body::Feed(feed) = response.into_parts().0 else {
+                panic!("no feed");
+            };
+            assert_eq!(feed.heartbeat().map(|(every, _)| every), Some(kept));
+        }
+    }
     let (sender, response) = Response::events_every(Duration::ZERO);
     drop(response);
     assert!(sender.is_closed());

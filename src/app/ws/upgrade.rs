@@ -5,6 +5,7 @@ use super::handshake::{self, Accepted, Refusal};
 use super::message::{CloseReason, Message};
 use super::session::{Callbacks, Session};
 use super::socket::Socket;
+use crate::app::feed::bearable;
 use crate::app::{IntoResponse, Request, Response};
 use std::fmt;
 use std::time::Duration;
@@ -116,9 +117,10 @@ impl Upgrade {
     }
 
     /// After how long a silence the peer is sent a ping: 30 seconds unless told otherwise. If as
-    /// much time again brings nothing at all, the connection ends. Zero: never.
+    /// much time again brings nothing at all, the connection ends. Zero: never. Less than 10 ms is
+    /// taken for 10 ms, more than a year for a year.
     pub fn ping_every(mut self, silence: Duration) -> Self {
-        self.ping_every = (!silence.is_zero()).then_some(silence);
+        self.ping_every = (!silence.is_zero()).then(|| bearable(silence));
         self
     }
 
@@ -188,5 +190,24 @@ fn refused(refusal: Refusal) -> Response {
     match status {
         405 => response.header("Allow", "GET"),
         _ => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::Parts;
+
+    #[test]
+    fn pings_neither_spin_nor_overflow() {
+        for (asked, kept) in [
+            (Duration::ZERO, None),
+            (Duration::from_nanos(1), Some(Duration::from_millis(10))),
+            (PING_EVERY, Some(PING_EVERY)),
+            (Duration::MAX, Some(Duration::from_secs(365 * 24 * 3600))),
+        ] {
+            let upgrade = upgrade(&Request::new(Parts::take()));
+            assert_eq!(upgrade.ping_every(asked).ping_every, kept);
+        }
     }
 }

@@ -161,6 +161,7 @@ fn directories() {
             (301, Some(expected)),
             "{target}"
         );
+        assert_eq!(moved.field("X-Content-Type-Options"), Some("nosniff"));
     }
     assert_eq!(status(&app, "//sub"), 404);
     assert_eq!(status(&app, "/sub/"), 404);

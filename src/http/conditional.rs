@@ -295,6 +295,9 @@ impl<'a> Conditions<'a> {
 
     /// The value of Range, if it counts: the method is GET, there is one of it, and If-Range is absent or names exactly
     /// this representation, by a strong tag or by its date (RFC 9110 sections 13.1.5, 13.2.2 and 14.2).
+    ///
+    /// A date is a strong validator only when the representation cannot change once more within the second that it
+    /// names (8.8.2.2): leave [`Validators::modified`] out while that is less than a second ago.
     pub fn range(&self, method: Method, current: Validators<'_>) -> Option<&'a [u8]> {
         let Single::Once(range) = self.range else {
             return None;

@@ -121,9 +121,29 @@ fn times_that_are_odd() {
 }
 
 #[test]
+fn a_date_that_may_stand_for_two_contents_gives_no_part() {
+    let place = Place::usual();
+    let app = place.app();
+    let now = SystemTime::now();
+    for (modified, expected) in [
+        (now - Duration::from_secs(60), 206),
+        (now, 200),
+        (now + Duration::from_secs(60), 200),
+    ] {
+        date(&place.at("ten.txt"), modified);
+        let said = httpdate::fmt_http_date(modified);
+        let fields = format!("Range: bytes=0-0\r\nIf-Range: {said}\r\n");
+        let answer = ask(&app, "GET", "/ten.txt", &fields);
+        assert_eq!(answer.status, expected, "{said}");
+    }
+}
+
+#[test]
 fn ranges() {
     let place = Place::usual();
     let app = place.app();
+    let before = SystemTime::now() - Duration::from_secs(60);
+    date(&place.at("ten.txt"), before);
     let whole = get(&app, "/ten.txt");
     let date = whole.field("Last-Modified").unwrap();
     for (fields, status, body, range) in [

@@ -101,10 +101,8 @@ impl Files {
                 Kind::Regular if slash => Err(ABSENT),
                 Kind::Regular => self.file(store, request, &path, &facts),
                 Kind::Directory if slash => self.directory(store, request, &path),
-                Kind::Directory if store.is_directory(&path)? => {
-                    Ok(to_slash(request, prefix, &path))
-                }
-                Kind::Directory | Kind::Other => Err(ABSENT),
+                Kind::Directory => Ok(to_slash(request, prefix, &path)),
+                Kind::Other => Err(ABSENT),
             }
         })?
     }

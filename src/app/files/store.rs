@@ -2,7 +2,8 @@
 //!
 //! Each thread has its own, so there is no lock and workers are alike whatever carries them. A file
 //! is kept open after an answer; before the next one its path is looked at once, and a difference in
-//! anything that the kernel tells (which file it is, its size, its times) has it opened anew.
+//! anything that the kernel tells (which file it is, its size, its times) has it opened anew. Each look
+//! stays below the directory, as opening does.
 
 use super::{Files, listing};
 use crate::http::{Coding, ETag};
@@ -143,7 +144,7 @@ impl Store {
     /// What a path leads to now; empty for the directory itself.
     pub(super) fn facts(&mut self, path: &[u8]) -> io::Result<Facts> {
         let path = if path.is_empty() { b"." } else { path };
-        let found = self.root.facts(path);
+        let found = self.opening(|root| root.facts(path));
         if self.root_was_removed(&found) {
             // Built anew at the same place, say: no reason to wait for a reload.
             self.root = Beneath::open(&self.path)?;
@@ -215,12 +216,6 @@ impl Store {
         let now = self.now;
         self.kept
             .retain(|_, kept| now.saturating_duration_since(kept.used) < UNUSED);
-    }
-
-    /// Whether a path is a directory that lies below.
-    pub(super) fn is_directory(&mut self, path: &[u8]) -> io::Result<bool> {
-        let path = if path.is_empty() { b"." } else { path };
-        self.opening(|root| root.is_directory(path))
     }
 
     /// What is in a directory, `most` names at most.

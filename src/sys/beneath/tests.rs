@@ -251,8 +251,35 @@ fn names_and_what_they_lead_to() {
     assert_eq!(names, expected.map(|(name, kind)| (name.into(), kind)));
     assert_eq!(root.names(b"a", 2).unwrap().len(), 2);
     assert!(root.names(b"parent", 2).is_err() && root.names(b"file", 2).is_err());
-    assert!(root.is_directory(b"a").unwrap() && root.is_directory(b".").unwrap());
-    assert!(!root.is_directory(b"file").unwrap() && root.is_directory(b"parent").is_err());
+    // Links out: there is something, and it is nobody's business what.
+    let kinds = root.names(b".", 100).unwrap();
+    let kind = |wanted: &str| kinds.iter().find(|(name, _)| name == wanted).unwrap().1;
+    assert_eq!(
+        ["a", "file", "inside", "down"].map(kind),
+        [
+            Kind::Directory,
+            Kind::Regular,
+            Kind::Regular,
+            Kind::Directory
+        ]
+    );
+    for out in ["absolute", "out", "parent", "magic", "dangling", "loop"] {
+        assert_eq!(kind(out), Kind::Other, "{out}");
+    }
+}
+
+#[test]
+fn nothing_outside_is_looked_at() {
+    let (_place, root) = tree();
+    for path in ["absolute", "out", "parent", "parent/secret", "magic/0"] {
+        let error = root.facts(path.as_bytes()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EXDEV as i32), "{path}");
+    }
+    for directory in ["a", ".", "down", "down/", "a/.."] {
+        let facts = root.facts(directory.as_bytes()).unwrap();
+        assert_eq!(facts.kind, Kind::Directory, "{directory}");
+    }
+    assert_eq!(root.facts(b"twice").unwrap().kind, Kind::Regular);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use crate::sys::beneath::Kind;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// The most entries of a page. A directory with more is shown in part.
-pub(super) const MOST: usize = 10_000;
+/// The most names that are looked at for a page: it is made on the worker's loop, where others wait.
+pub(super) const MOST: usize = 1000;
 
 /// What is in a directory: a name, and what it leads to.
 pub(super) type Name = (OsString, Kind);
@@ -46,9 +46,13 @@ pub(super) fn page(place: &[u8], mut names: Vec<Name>, dotfiles: bool, more: boo
         page += "</a></li>\n";
     }
     if more {
-        page += "<li>and more</li>\n";
+        page += "</ul>\n<p>There are more than ";
+        page += &MOST.to_string();
+        page += " names here; these are some of them.</p>\n";
+    } else {
+        page += "</ul>\n";
     }
-    page += "</ul>\n</body>\n</html>\n";
+    page += "</body>\n</html>\n";
     page
 }
 
@@ -113,7 +117,7 @@ mod tests {
             ]
         );
         let text = page(b"", names, true, true);
-        assert!(text.contains(".hidden") && text.contains("and more"));
+        assert!(text.contains(".hidden") && text.contains("more than 1000 names"));
         assert!(text.contains("Index of /</h1>") && !text.contains("../"));
     }
 }

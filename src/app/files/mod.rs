@@ -96,8 +96,8 @@ impl Files {
         self
     }
 
-    /// Whether a directory without such a page is answered by a list of what is in it; otherwise it
-    /// is 404. Off by default.
+    /// Whether a directory without such a page is answered by a list of what is in it, up to 1000
+    /// names; otherwise it is 404. Off by default.
     #[must_use]
     pub fn listing(mut self, on: bool) -> Self {
         self.listing = on;

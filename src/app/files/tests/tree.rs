@@ -201,6 +201,14 @@ fn listings() {
     assert!(text.find("sub/").unwrap() < text.find("ten.txt").unwrap());
     let root = place.0.to_str().unwrap();
     assert!(!text.contains(root), "{text}");
+    // Not all of a directory that would hold the loop up.
+    for number in 0..=1000 {
+        place.write(&format!("sub/many{number}"), "");
+    }
+    let list = get(&app, "/sub/");
+    let text = list.text();
+    assert_eq!(text.matches("<li><a href=\"").count(), 1001, "and ../");
+    assert!(text.contains("more than 1000 names"), "{text}");
 }
 
 #[test]

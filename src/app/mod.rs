@@ -277,6 +277,18 @@ impl App {
         self
     }
 
+    /// Whether it serves files.
+    pub(crate) fn has_files(&self) -> bool {
+        !self.mounts.is_empty()
+    }
+
+    /// How many files each worker may have open for it, those that are being sent among them.
+    pub(crate) fn set_most_open(&mut self, most: usize) {
+        for mount in &mut self.mounts {
+            mount.set_most_open(most);
+        }
+    }
+
     /// What becomes of the body of a request with that head.
     pub(crate) fn body_plan(&self, head: &Head) -> BodyPlan {
         let mut plan = self.router.body_plan(head.method(), head.path());

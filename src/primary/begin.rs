@@ -138,8 +138,9 @@ impl Cluster {
         let descriptors = process::raise_descriptor_limit()
             .inspect_err(|error| log::warn!("the limit of descriptors is unknown: {error}"))
             .ok();
+        let limits = self.limits_within_reach(workers, descriptors);
         let settings = worker::Settings {
-            limits: self.limits_within_reach(workers, descriptors),
+            limits,
             edge,
             pool,
             listeners: ports.configured(),
@@ -379,8 +380,9 @@ impl Cluster {
     }
 
     /// The limits, with no more connections than there can be descriptors: running out of them
-    /// would cost connections that had been accepted.
-    fn limits_within_reach(&self, workers: usize, descriptors: Option<u64>) -> Limits {
+    /// would cost connections that had been accepted. An answer may hold a file open as well, so
+    /// where there are files a third is theirs, or more where connections need less.
+    fn limits_within_reach(&mut self, workers: usize, descriptors: Option<u64>) -> Limits {
         let mut limits = self.limits.clone();
         let Some(descriptors) = descriptors else {
             return limits;
@@ -392,10 +394,17 @@ impl Cluster {
         let reach = (descriptors / sharing)
             .saturating_sub(SPARE_DESCRIPTORS)
             .max(1);
-        if (limits.connections as u64) > reach {
-            log::info!("at most {reach} connections a worker, by the limit of descriptors");
-            limits.connections = reach as usize;
+        let most = match self.app.has_files() {
+            true => reach - reach / 3,
+            false => reach,
+        };
+        if (limits.connections as u64) > most {
+            log::info!("at most {most} connections a worker, by the limit of descriptors");
+            limits.connections = most as usize;
         }
+        let rest = reach.saturating_sub(limits.connections as u64).max(1);
+        self.app
+            .set_most_open(usize::try_from(rest).unwrap_or(usize::MAX));
         limits
     }
 }

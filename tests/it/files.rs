@@ -188,6 +188,48 @@ both_modes! {
         drop(never_reads);
         server.stop();
     }
+
+    // Each client holds a connection and, as it does not read on, a file of its own: more of both
+    // than there are descriptors.
+    fn files_leave_descriptors_to_connections(mode) {
+        const CLIENTS: usize = 160;
+        let place = tree();
+        for number in 0..CLIENTS {
+            let big = File::create(place.file(&format!("root/big{number}"))).unwrap();
+            big.set_len(64 << 20).unwrap();
+        }
+        let script = "ulimit -n 256; exec \"$0\" \"$@\"";
+        let root = root(&place);
+        let arguments = ["--mode", mode.name(), "--workers", "1", "--control", "off"];
+        let listen = ["--listen", "127.0.0.1:0", "--root", &root];
+        let server = Server::launch(command_by_shell(script, &[&arguments[..], &listen].concat()));
+        let address = address_of(&server.urls(1)[0]);
+        server.log.wait(0, "at most 128 connections a worker");
+        let mut client = Client::connect(address).unwrap();
+        assert_eq!(client.get("/ten.txt").unwrap().status, 200);
+        let others: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let mut other = Client::connect(address).unwrap();
+                other.ask(&format!("/big{number}")).unwrap();
+                other
+            })
+            .collect();
+        wait_until("all files that may be open are", || {
+            let answer = client.get("/ten.txt").unwrap();
+            assert!([200, 503].contains(&answer.status), "{answer:?}");
+            answer.status == 503 && answer.field("Retry-After").is_some()
+        });
+        server.log.wait(0, "a file cannot be opened: as many are being sent as may be open");
+        assert_eq!(client.get("/sub").unwrap().status, 301);
+        assert_eq!(client.get("/nothing").unwrap().status, 404);
+        drop(others);
+        wait_until("files can be opened again", || {
+            client.get("/ten.txt").unwrap().status == 200
+        });
+        let ended = server.stop();
+        let lost = |line: &String| line.contains("makes room") || line.contains("Too many open");
+        assert!(!ended.log.iter().any(lost), "{:?}", ended.log);
+    }
 }
 
 #[test]
@@ -236,52 +278,6 @@ fn a_root_that_is_none_is_an_invalid_configuration() {
             "{arguments:?}"
         );
     }
-}
-
-/// Each client holds a connection and, as it does not read on, a file of its own.
-#[test]
-fn without_descriptors_it_says_so_and_goes_on() {
-    const CLIENTS: usize = 120;
-    let place = tree();
-    for number in 0..CLIENTS {
-        let name = format!("root/big{number}");
-        let big = File::create(place.file(&name)).unwrap();
-        big.set_len(64 << 20).unwrap();
-    }
-    let script = "ulimit -n 200; exec \"$0\" \"$@\"";
-    let root = root(&place);
-    let arguments = [
-        "--workers",
-        "1",
-        "--control",
-        "off",
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    let arguments = [&arguments[..], &["--root", &root]].concat();
-    let server = Server::launch(command_by_shell(script, &arguments));
-    let address = address_of(&server.urls(1)[0]);
-    let mut client = Client::connect(address).unwrap();
-    assert_eq!(client.get("/sub").unwrap().status, 301);
-    let hold = |number| {
-        let mut client = Client::connect(address).unwrap();
-        client.ask(&format!("/big{number}")).unwrap();
-        client
-    };
-    let others: Vec<_> = (0..CLIENTS).map(hold).collect();
-    wait_until("no descriptor is left", || {
-        let answer = client.get("/sub").unwrap();
-        assert!([301, 503].contains(&answer.status), "{answer:?}");
-        answer.status == 503 && answer.field("Retry-After").is_some()
-    });
-    server
-        .log
-        .wait(0, "a file cannot be opened: Too many open files");
-    drop(others);
-    wait_until("descriptors are back", || {
-        client.get("/sub").unwrap().status == 301
-    });
-    server.stop();
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub struct Files {
     dotfiles: bool,
     cache_control: Option<String>,
     precompressed: bool,
+    /// How many files a thread may have open.
+    most: usize,
 }
 
 impl Files {
@@ -80,6 +82,7 @@ impl Files {
             dotfiles: false,
             cache_control: None,
             precompressed: true,
+            most: usize::MAX,
         })
     }
 
@@ -162,6 +165,11 @@ impl Mount {
             prefix: bare.to_owned(),
             files,
         })
+    }
+
+    /// How many files a thread may have open, of all mounts together.
+    pub(super) fn set_most_open(&mut self, most: usize) {
+        self.files.most = most;
     }
 
     /// Puts it among others: the longest prefix first, for that is the one that counts.

@@ -18,8 +18,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Files that a thread keeps open, of all [`Files`] together. Few, for descriptors are for
-/// connections: half of what the primary leaves a worker beside them.
+/// Files that a thread keeps open, of all [`Files`] together, and at most half of those that it may
+/// have open. Few, for descriptors are for connections and for what is being sent.
 pub(super) const KEPT: usize = 32;
 
 /// One that nobody asked for as long is closed, so that the space of removed files comes free.
@@ -30,6 +30,8 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 thread_local! {
     static STORES: RefCell<HashMap<u64, Store>> = RefCell::new(HashMap::new());
+    /// What this thread opened: kept, being sent, and some that nobody has any more.
+    static OPENED: RefCell<Vec<Weak<File>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A regular file, open.
@@ -97,6 +99,8 @@ pub(super) struct Store {
     kept: HashMap<Box<[u8]>, Kept>,
     /// How many it may keep.
     room: usize,
+    /// How many the thread may have open.
+    most: usize,
     now: Instant,
     swept: Instant,
     boundaries: RandomState,
@@ -113,9 +117,13 @@ impl Store {
         STORES.with_borrow_mut(|stores| {
             if !stores.contains_key(&files.id) {
                 stores.retain(|_, store| store.alive.strong_count() > 0);
+                // What there is to keep is shared anew.
+                stores.values_mut().for_each(|store| store.kept.clear());
                 stores.insert(files.id, Self::new(files)?);
             }
             let room = (KEPT / stores.len()).max(1);
+            // None is kept where that could leave others nothing to send.
+            let room = room.min(files.most / 2 / stores.len());
             let store = stores.get_mut(&files.id);
             let store = store.ok_or_else(|| io::Error::other("no store"))?;
             store.room = room;
@@ -134,6 +142,7 @@ impl Store {
             root: Beneath::open(&files.root)?,
             kept: HashMap::new(),
             room: KEPT,
+            most: files.most,
             now,
             swept: now,
             boundaries: RandomState::new(),
@@ -175,13 +184,31 @@ impl Store {
         if facts.kind != Kind::Regular {
             return Ok(None);
         }
+        self.make_place()?;
         let (file, facts) = self.opening(|root| root.file(path))?;
         if facts.kind != Kind::Regular {
             return Ok(None);
         }
         let open = Rc::new(Open::new(file, facts)?);
+        OPENED.with_borrow_mut(|opened| opened.push(Arc::downgrade(&open.file)));
         self.keep(path, &open);
         Ok(Some(open))
+    }
+
+    /// Sees to it that one more file may be open: those that are kept make room.
+    ///
+    /// # Errors
+    ///
+    /// `ResourceBusy` when as many are being sent as may be open.
+    fn make_place(&mut self) -> io::Result<()> {
+        if is_full(self.most) {
+            self.kept.clear();
+            if is_full(self.most) {
+                let what = "as many are being sent as may be open";
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, what));
+            }
+        }
+        Ok(())
     }
 
     /// Opens something; where no descriptor is left, those that are kept make room.
@@ -196,6 +223,9 @@ impl Store {
     }
 
     fn keep(&mut self, path: &[u8], open: &Rc<Open>) {
+        if self.room == 0 {
+            return;
+        }
         while self.kept.len() >= self.room {
             let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
             match oldest.map(|(path, _)| path.clone()) {
@@ -236,7 +266,20 @@ impl Store {
     }
 }
 
-/// Whether it is descriptors that are missing.
+/// Whether this thread has `most` files open.
+fn is_full(most: usize) -> bool {
+    OPENED.with_borrow_mut(|opened| {
+        if opened.len() >= most.min(opened.capacity()) {
+            opened.retain(|file| file.strong_count() > 0);
+            // Half of it is room again, so that those that are gone are rarely looked for.
+            opened.reserve(opened.len().min(most));
+        }
+        opened.len() >= most
+    })
+}
+
+/// Whether it is descriptors that are missing, or would be for others.
 pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    let missing = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    missing || error.kind() == io::ErrorKind::ResourceBusy
 }

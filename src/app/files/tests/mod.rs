@@ -97,6 +97,10 @@ impl Answer {
 }
 
 fn ask(app: &Arc<App>, method: &str, target: &str, fields: &str) -> Answer {
+    answer(respond(app, method, target, fields))
+}
+
+fn respond(app: &Arc<App>, method: &str, target: &str, fields: &str) -> Response {
     assert_eq!(app.check(), Ok(()));
     let text = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
     let mut parts = Parts::take();
@@ -105,7 +109,7 @@ fn ask(app: &Arc<App>, method: &str, target: &str, fields: &str) -> Answer {
     let Reply::Now(response) = app.call(Request::new(parts), None) else {
         panic!("files answer at once");
     };
-    answer(response)
+    response
 }
 
 fn answer(response: Response) -> Answer {

@@ -327,3 +327,36 @@ fn two_directories_share_what_may_be_kept() {
     Store::with(&third, |_| ()).unwrap();
     assert_eq!(fill(&third), KEPT / 2);
 }
+
+#[test]
+fn as_many_files_are_open_as_may_be() {
+    let place = Place::usual();
+    let mut app = App::new().files("/", place.files());
+    for number in 0..5 {
+        place.write(&number.to_string(), "some");
+    }
+    app.set_most_open(3);
+    let app = Arc::new(app);
+    let sent = |number: u32| respond(&app, "GET", &format!("/{number}"), "");
+    let mut under_way: Vec<_> = (0..3).map(sent).collect();
+    assert!(under_way.iter().all(|response| response.status() == 200));
+    let refused = answer(sent(3));
+    assert_eq!(
+        (refused.status, refused.field("Retry-After")),
+        (503, Some("1"))
+    );
+    // What opens nothing is answered.
+    assert_eq!((status(&app, "/sub"), status(&app, "/nothing")), (301, 404));
+    under_way.pop();
+    assert_eq!(sent(3).status(), 200);
+    // What is only kept makes room, whichever it is.
+    under_way.clear();
+    for number in 0..5 {
+        assert_eq!(sent(number).status(), 200);
+    }
+    drop(app);
+    let mut single = App::new().files("/", place.files());
+    single.set_most_open(1);
+    let single = Arc::new(single);
+    assert_eq!((status(&single, "/0"), status(&single, "/1")), (200, 200));
+}

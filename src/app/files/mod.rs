@@ -108,7 +108,8 @@ impl Files {
     }
 
     /// Whether names that begin with a dot are served and listed; otherwise they are 404, as `.git`
-    /// and `.env` should be. Off by default.
+    /// and `.env` should be. Off by default. It is the names that a client asks for that count: a
+    /// symbolic link to such a file is its maker's word that it may be served.
     #[must_use]
     pub fn dotfiles(mut self, on: bool) -> Self {
         self.dotfiles = on;

@@ -111,6 +111,9 @@ fn what_is_not_there() {
     }
     assert_eq!(get(&app, "/link").text(), "0123456789");
     assert_eq!(get(&app, "/sub/up").text(), "0123456789");
+    // Whoever made the link said so.
+    symlink(".top", place.at("shown")).unwrap();
+    assert_eq!(get(&app, "/shown").text(), "secret");
     let hidden = Arc::new(App::new().files("/", place.files().dotfiles(true)));
     assert_eq!(get(&hidden, "/.git/config").text(), "secret");
     assert_eq!(get(&hidden, "/sub/.env").text(), "secret");

@@ -31,7 +31,8 @@ pub struct Limits {
     /// Bytes a second below which a client is too slow, in sending a body or taking an answer, once
     /// it has had as long as the pause that it may make; 0 is off.
     pub min_rate: u64,
-    /// Connections of one worker; beyond it takes no new one until one ends.
+    /// Connections of one worker; beyond it takes no new one until one ends. The cluster lowers it
+    /// where the limit of descriptors allows fewer, of which [`Files`](crate::Files) need some too.
     pub connections: usize,
 }
 

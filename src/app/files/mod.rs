@@ -30,6 +30,10 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 /// change is seen at once. The directory itself is opened by each worker when it is first asked:
 /// where its path is a symbolic link that is switched to another release, a reload makes the switch.
 ///
+/// An answer holds its file open while it is sent. Files have the descriptors that connections leave,
+/// a third of them at least (see [`Limits::connections`](crate::Limits::connections)); when those are
+/// in use, another file is 503 with `Retry-After`.
+///
 /// Answers have `Last-Modified`, a strong `ETag` and `X-Content-Type-Options: nosniff`; conditional
 /// requests and ranges are served as RFC 9110 has it.
 ///

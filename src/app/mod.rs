@@ -33,7 +33,7 @@ pub use pieces::Pieces;
 pub(crate) use reply::{Elsewhere, Job};
 pub use reply::{IntoReply, Reply, after, pooled};
 pub use request::Request;
-pub(crate) use request::{Parts, next_id};
+pub(crate) use request::{Parts, Trusted, next_id};
 pub use response::{Body, IntoResponse, Response};
 pub(crate) use response::{Trailers, trailer_section};
 pub use sse::{EventSender, ServerEvent};

@@ -4,7 +4,7 @@
 //! parsing to `http`.
 
 use super::BodyReader;
-use crate::http::{self, ForwardedClient, Head, Method, Version};
+use crate::http::{self, ForwardedClient, ForwardedFields, Head, Method, Version};
 use crate::net::Networks;
 use crate::sys::listener::Peer;
 use crate::sys::random;
@@ -44,6 +44,13 @@ pub(crate) fn next_id() -> Box<str> {
     format!("{beginning:016x}{number:08x}").into()
 }
 
+/// Whose word about clients and request ids counts, and by which fields.
+#[derive(Debug)]
+pub(crate) struct Trusted {
+    pub(crate) proxies: Networks,
+    pub(crate) fields: ForwardedFields,
+}
+
 /// What a request is made of, reusable.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
@@ -57,7 +64,7 @@ pub(crate) struct Parts {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) worker: u32,
     /// Whose word about clients and request ids counts, where anybody's does.
-    pub(crate) trusted: Option<Arc<Networks>>,
+    pub(crate) trusted: Option<Arc<Trusted>>,
     id: OnceLock<Box<str>>,
     names: Option<Arc<[String]>>,
     values: Vec<(u32, u32)>,
@@ -77,12 +84,12 @@ impl Parts {
         };
     }
 
-    /// Whether the other end is a proxy that is believed; the list of them, then.
-    fn believed(&self) -> Option<&Networks> {
+    /// Whether the other end is a proxy that is believed; all who are, then.
+    fn believed(&self) -> Option<&Trusted> {
         let trusted = self.trusted.as_deref()?;
         let believed = match self.peer {
-            Some(address) => trusted.contains(address.ip()),
-            None => trusted.contains_unix(),
+            Some(address) => trusted.proxies.contains(address.ip()),
+            None => trusted.proxies.contains_unix(),
         };
         believed.then_some(trusted)
     }
@@ -92,7 +99,9 @@ impl Parts {
         let peer = self.peer.map(|address| address.ip());
         match self.believed() {
             Some(trusted) => {
-                http::forwarded_client(self.head.fields(), peer, |ip| trusted.contains(ip))
+                let Trusted { proxies, fields } = trusted;
+                let known = |ip| proxies.contains(ip);
+                http::forwarded_client(self.head.fields(), *fields, peer, known)
             }
             None => ForwardedClient {
                 ip: peer.map(|ip| ip.to_canonical()),
@@ -297,9 +306,10 @@ impl Request {
     }
 
     /// The client's address: of the other end of the connection, or where that is a trusted proxy
-    /// ([`Trust::forwarded`](crate::Trust)) what it says by `Forwarded` or `X-Forwarded-For`,
-    /// followed back through as many trusted proxies as there are. `None` for a process on this
-    /// machine, by a unix socket. Read from the fields whenever it is asked for.
+    /// ([`Trust::forwarded`](crate::Trust)) what it says by `X-Forwarded-For`, or by `Forwarded`
+    /// where [`Trust::fields`](crate::Trust) names it, followed back through as many trusted
+    /// proxies as there are. `None` for a process on this machine, by a unix socket. Read from the
+    /// fields whenever it is asked for.
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.parts().client().ip
     }

@@ -9,7 +9,7 @@ use super::values::{
     Index, Pool, Requests, Shell, duration, duration_or_none, field_value, head_size, index, name,
     pool, requests, size,
 };
-use crate::http::MAX_FIELDS;
+use crate::http::{ForwardedFields, MAX_FIELDS};
 use crate::runtime;
 use crate::{Limits, Listen, LogFormat, Mode, Networks, SchedulingPolicy, Trust, Workers};
 use clap::{Args, Parser, Subcommand, value_parser};
@@ -207,10 +207,19 @@ pub(super) struct Serve {
     #[arg(long, value_name = "CIDR")]
     pub(super) proxy_protocol: Vec<Networks>,
 
-    /// Proxies whose Forwarded, X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are believed
+    /// Proxies that are believed about their clients, and by X-Request-Id about requests
     /// (repeatable) [env: MCLUSTER_TRUSTED_PROXIES=CIDR,CIDR] [default: off]
     #[arg(long, value_name = "CIDR")]
     pub(super) trusted_proxies: Vec<Networks>,
+
+    /// The fields by which these proxies name their clients: x-forwarded or forwarded
+    #[arg(
+        long,
+        value_name = "FIELDS",
+        env = "MCLUSTER_FORWARDED_FIELDS",
+        default_value = "x-forwarded"
+    )]
+    pub(super) forwarded_fields: ForwardedFields,
 
     /// Give each answer its request's id as X-Request-Id
     #[arg(long, env = "MCLUSTER_REQUEST_ID", value_parser = clap::builder::BoolishValueParser::new())]
@@ -296,6 +305,7 @@ impl Serve {
         Trust {
             proxy_protocol: all(&self.proxy_protocol),
             forwarded: all(&self.trusted_proxies),
+            fields: self.forwarded_fields,
         }
     }
 

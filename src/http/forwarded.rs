@@ -5,9 +5,46 @@
 //! from the caller: what stands left of the first hop that is not trusted may be anybody's words.
 
 use super::grammar::{is_ows, is_token, list, trim_ows};
+use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+/// The fields by which the proxies in front name their clients: those that they overwrite or add to
+/// in every request. Whatever a client sends of the other kind passes them by, and so is not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForwardedFields {
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl fmt::Display for ForwardedFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::XForwarded => "x-forwarded",
+            Self::Forwarded => "forwarded",
+        })
+    }
+}
+
+impl FromStr for ForwardedFields {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "x-forwarded" => Ok(Self::XForwarded),
+            "forwarded" => Ok(Self::Forwarded),
+            _ => Err(format!(
+                "{word:?} names no fields of proxies (x-forwarded or forwarded)"
+            )),
+        }
+    }
+}
 
 /// Who sent a request, as far as can be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,23 +63,24 @@ struct Hop {
     https: Option<bool>,
 }
 
-/// Walks back from a trusted `peer` (nothing is a unix socket) by what `fields` say, for as long as
-/// each hop is `trusted`, up to the first that is not. Anything malformed or hidden ends the walk
-/// at the hop before it. Where a request has both `Forwarded` and `X-Forwarded-For`, and they
-/// disagree, one of them went through a proxy that did not know it: then neither counts.
+/// Walks back from a trusted `peer` (nothing is a unix socket) by what those of the `fields` say
+/// that are of the `kind` which its proxies write, for as long as each hop is `trusted`, up to the
+/// first that is not. Anything malformed or hidden ends the walk at the hop before it.
 ///
 /// # Examples
 ///
 /// ```
-/// use mcluster::http::forwarded_client;
+/// use mcluster::http::{ForwardedFields, forwarded_client};
 ///
 /// let fields = [("X-Forwarded-For", &b"6.6.6.6, 192.0.2.7, 10.0.0.2"[..])];
 /// let trusted = |ip: std::net::IpAddr| ip.to_string().starts_with("10.");
-/// let found = forwarded_client(fields.into_iter(), "10.0.0.1".parse().ok(), trusted);
+/// let (peer, kind) = ("10.0.0.1".parse().ok(), ForwardedFields::XForwarded);
+/// let found = forwarded_client(fields.into_iter(), kind, peer, trusted);
 /// assert_eq!(found.ip, "192.0.2.7".parse().ok());
 /// ```
 pub fn forwarded_client<'a>(
     fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+    kind: ForwardedFields,
     peer: Option<IpAddr>,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> ForwardedClient {
@@ -56,15 +94,13 @@ pub fn forwarded_client<'a>(
             .filter(move |(name, _)| name.eq_ignore_ascii_case(wanted))
             .map(|(_, value)| value)
     };
-    let standard = hops_of_forwarded(values("forwarded"));
-    let usual = hops_of_x_forwarded(values("x-forwarded-for"), values("x-forwarded-proto"));
-    let of_standard = standard.map(|hops| walk(nearest, hops, &trusted));
-    let of_usual = usual.map(|hops| walk(nearest, hops, &trusted));
-    match (of_standard, of_usual) {
-        (Some(one), Some(other)) if one.ip != other.ip => nearest,
-        (Some(found), _) | (None, Some(found)) => found,
-        (None, None) => nearest,
-    }
+    let hops = match kind {
+        ForwardedFields::XForwarded => {
+            hops_of_x_forwarded(values("x-forwarded-for"), values("x-forwarded-proto"))
+        }
+        ForwardedFields::Forwarded => hops_of_forwarded(values("forwarded")),
+    };
+    walk(nearest, hops, trusted)
 }
 
 /// Goes through `hops`, nearest first; nothing in their place is where sense ends.
@@ -92,11 +128,8 @@ fn walk(
 
 /// The hops of all `Forwarded` fields, nearest first. A field that is malformed anywhere ends the
 /// list: where its elements are is then anybody's guess.
-fn hops_of_forwarded<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<Option<Hop>>> {
+fn hops_of_forwarded<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<Option<Hop>> {
     let values: Vec<_> = values.collect();
-    if values.is_empty() {
-        return None;
-    }
     let mut hops = Vec::new();
     for value in values.into_iter().rev() {
         let Some(of_field) = elements(value) else {
@@ -105,7 +138,7 @@ fn hops_of_forwarded<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<O
         };
         hops.extend(of_field.into_iter().rev().map(Some));
     }
-    Some(hops)
+    hops
 }
 
 /// The elements of one field, in its order (RFC 7239 section 4).
@@ -253,19 +286,16 @@ fn scheme(words: &[u8]) -> Option<bool> {
 fn hops_of_x_forwarded<'a>(
     hosts: impl Iterator<Item = &'a [u8]>,
     schemes: impl Iterator<Item = &'a [u8]>,
-) -> Option<Vec<Option<Hop>>> {
+) -> Vec<Option<Hop>> {
     let filled = |element: &&[u8]| !element.is_empty();
     let hosts: Vec<_> = hosts.flat_map(list).filter(filled).collect();
     let schemes: Vec<_> = schemes.flat_map(list).filter(filled).collect();
-    if hosts.is_empty() && schemes.is_empty() {
-        return None;
-    }
     let last = schemes.last().and_then(|words| scheme(words));
     if hosts.is_empty() {
-        return Some(vec![Some(Hop {
+        return vec![Some(Hop {
             ip: None,
             https: last,
-        })]);
+        })];
     }
     let hop = |(at, words): (usize, &&[u8])| {
         let https = match schemes.len() == hosts.len() {
@@ -275,7 +305,7 @@ fn hops_of_x_forwarded<'a>(
         let ip = Some(host(words)?);
         Some(Hop { ip, https })
     };
-    Some(hosts.iter().enumerate().rev().map(hop).collect())
+    hosts.iter().enumerate().rev().map(hop).collect()
 }
 
 /// An address as proxies write it there: bare, or with a port as some do.
@@ -288,182 +318,4 @@ fn host(words: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// By fields as `Name: value`, from 10.0.0.1, with 10.0.0.0/8 and `fd00::1` trusted.
-    fn found(fields: &[(&'static str, &'static str)]) -> (String, bool) {
-        let fields = fields.iter().map(|(name, value)| (*name, value.as_bytes()));
-        let trusted = |ip: IpAddr| {
-            let ip = ip.to_string();
-            ip.starts_with("10.") || ip == "fd00::1"
-        };
-        let client = forwarded_client(fields, "10.0.0.1".parse().ok(), trusted);
-        let ip = client.ip.map_or_else(String::new, |ip| ip.to_string());
-        (ip, client.https)
-    }
-
-    #[test]
-    fn the_standard_field() {
-        let cases = [
-            (
-                "for=192.0.2.60;proto=https;by=203.0.113.43",
-                "192.0.2.60",
-                true,
-            ),
-            (
-                "For=\"[2001:db8:cafe::17]:4711\"",
-                "2001:db8:cafe::17",
-                false,
-            ),
-            (
-                "for=192.0.2.43, for=\"[2001:db8::1]\"",
-                "2001:db8::1",
-                false,
-            ),
-            (
-                "for=6.6.6.6, for=192.0.2.43;proto=https, for=10.0.0.2;proto=http",
-                "192.0.2.43",
-                true,
-            ),
-            (
-                "for=192.0.2.43;proto=https,for=\"[fd00::1]:80\"",
-                "192.0.2.43",
-                true,
-            ),
-            ("for=10.0.0.3,for=10.0.0.2", "10.0.0.3", false),
-            ("for=\"192.0.2.1:80\"", "192.0.2.1", false),
-            ("for=\"192.0.2.1:_port\"", "192.0.2.1", false),
-            ("for=\"\\192.0.2.1\"", "192.0.2.1", false),
-            ("for=\"::ffff:1.2.3.4\"", "10.0.0.1", false),
-            ("for=\"[::ffff:192.0.2.1]\"", "192.0.2.1", false),
-            ("for=_hidden;proto=https", "10.0.0.1", true),
-            ("for=unknown, for=10.0.0.2", "10.0.0.2", false),
-            ("for=6.6.6.6, for=_secret", "10.0.0.1", false),
-            (",, for=192.0.2.1 ; proto=https ,", "192.0.2.1", true),
-            ("proto=https", "10.0.0.1", true),
-            ("host=a;for=192.0.2.1;x=y", "192.0.2.1", false),
-            ("host=\"a,b;c\";for=192.0.2.1", "192.0.2.1", false),
-        ];
-        for (value, ip, https) in cases {
-            let fields = [("Forwarded", value)];
-            assert_eq!(found(&fields), (ip.to_owned(), https), "{value}");
-        }
-    }
-
-    #[test]
-    fn what_is_malformed_ends_the_walk() {
-        let values = [
-            "for",
-            "for=",
-            "=192.0.2.1",
-            "for =192.0.2.1",
-            "for= 192.0.2.1",
-            "for=192.0.2.1:80",
-            "for=[2001:db8::1]",
-            "for=2001:db8::1",
-            "for=\"192.0.2.1",
-            "for=\"192.0.2.1\"x",
-            "for=192.0.2.1 proto=https",
-            "for=192.0.2.1;for=192.0.2.1",
-            "proto=http;proto=https",
-            "for=192.0.2.1;proto=gopher",
-            "for=192.0.2.256",
-            "for=\"[fe80::1%lo]\"",
-            "for=example.com",
-            "for=\"192.0.2.1:\"",
-            "for=\"192.0.2.1:65536\"",
-            "for=\"192.0.2.1:+1\"",
-            "for=_",
-            "for=\"[2001:db8::1]x\"",
-            "for=\"\\",
-        ];
-        for value in values {
-            assert_eq!(
-                found(&[("Forwarded", value)]),
-                ("10.0.0.1".to_owned(), false),
-                "{value}"
-            );
-        }
-        // A client's open quote must not swallow what the proxy added behind it.
-        for value in [
-            "for=6.6.6.6;by=\", for=192.0.2.1",
-            "for=6.6.6.6;by=\", for=\"[2001:db8::1]\"",
-        ] {
-            assert_eq!(found(&[("Forwarded", value)]).0, "10.0.0.1", "{value}");
-        }
-        let lines = [("Forwarded", "for=\""), ("Forwarded", "for=10.0.0.2")];
-        assert_eq!(found(&lines).0, "10.0.0.2");
-    }
-
-    #[test]
-    fn the_usual_fields() {
-        let cases = [
-            ("192.0.2.1", "", "192.0.2.1", false),
-            ("192.0.2.1", "https", "192.0.2.1", true),
-            ("6.6.6.6, 192.0.2.1, 10.0.0.2", "HTTPS", "192.0.2.1", true),
-            (
-                "6.6.6.6, 192.0.2.1, 10.0.0.2",
-                "http, https, http",
-                "192.0.2.1",
-                true,
-            ),
-            ("6.6.6.6, 192.0.2.1", "https, http", "192.0.2.1", false),
-            ("192.0.2.1", "https, http, http", "192.0.2.1", false),
-            ("192.0.2.1:4711", "", "192.0.2.1", false),
-            ("2001:db8::1", "", "2001:db8::1", false),
-            ("[2001:db8::1]", "", "2001:db8::1", false),
-            ("[2001:db8::1]:80", "", "2001:db8::1", false),
-            ("::ffff:192.0.2.1", "", "192.0.2.1", false),
-            ("192.0.2.1, nonsense", "", "10.0.0.1", false),
-            ("192.0.2.1, unknown, 10.0.0.2", "", "10.0.0.2", false),
-            ("192.0.2.01", "", "10.0.0.1", false),
-            ("", "https", "10.0.0.1", true),
-            ("", "gopher", "10.0.0.1", false),
-            (", ,", "", "10.0.0.1", false),
-        ];
-        for (hosts, schemes, ip, https) in cases {
-            let fields = [("X-Forwarded-For", hosts), ("x-forwarded-proto", schemes)];
-            assert_eq!(
-                found(&fields),
-                (ip.to_owned(), https),
-                "{hosts:?} {schemes:?}"
-            );
-        }
-        let lines = [
-            ("X-Forwarded-For", "6.6.6.6, 192.0.2.1"),
-            ("X-Forwarded-For", "10.0.0.2"),
-        ];
-        assert_eq!(found(&lines).0, "192.0.2.1");
-    }
-
-    #[test]
-    fn where_the_two_disagree_neither_counts() {
-        let both = |one, other| found(&[("Forwarded", one), ("X-Forwarded-For", other)]).0;
-        assert_eq!(both("for=192.0.2.1", "192.0.2.1"), "192.0.2.1");
-        assert_eq!(both("for=6.6.6.6", "192.0.2.1"), "10.0.0.1");
-        assert_eq!(found(&[]), ("10.0.0.1".to_owned(), false));
-    }
-
-    #[test]
-    fn any_bytes_are_survived() {
-        let pieces = [
-            "for", "=", "\"", ",", ";", "[", "]", ":", "\\", " ", "1.2.3.4", "::1", "_x", "proto",
-            "https",
-        ];
-        // All strings of three pieces, and some of six.
-        for number in 0..pieces.len().pow(3) * 8 {
-            let (mut number, mut value) = (number * 5 + 1, String::new());
-            while number > 0 {
-                value += pieces[number % pieces.len()];
-                number /= pieces.len();
-            }
-            let fields = [
-                ("Forwarded", value.as_bytes()),
-                ("X-Forwarded-For", value.as_bytes()),
-            ];
-            let found = forwarded_client(fields.into_iter(), None, |_| true);
-            assert!(!found.https || value.contains("https"));
-        }
-    }
-}
+mod tests;

@@ -45,7 +45,7 @@ pub use encode::{
 };
 pub use error::Error;
 pub use form::{percent_decode, query_pairs};
-pub use forwarded::{ForwardedClient, forwarded_client};
+pub use forwarded::{ForwardedClient, ForwardedFields, forwarded_client};
 pub use framing::Framing;
 pub use head::{Head, HeadLimits, MAX_FIELDS, Parsed};
 pub use method::{Method, Version};

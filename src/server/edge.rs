@@ -9,8 +9,8 @@ use super::conn::{Connection, Ending};
 use super::date::Date;
 use super::respond::Meta;
 use super::{Server, Turn};
-use crate::app::{Parts, Response, next_id};
-use crate::http::ProxyHeader;
+use crate::app::{Parts, Response, Trusted, next_id};
+use crate::http::{ForwardedFields, ProxyHeader};
 use crate::net::Networks;
 use crate::sys::listener::Peer;
 use std::fs::File;
@@ -27,6 +27,7 @@ use std::time::Instant;
 /// let trust = Trust {
 ///     proxy_protocol: "10.0.0.5".parse().unwrap(),
 ///     forwarded: "10.0.0.0/8, unix".parse().unwrap(),
+///     ..Trust::default()
 /// };
 /// # assert!(!trust.forwarded.is_empty());
 /// ```
@@ -35,9 +36,11 @@ pub struct Trust {
     /// Peers that must begin each connection by a header of the PROXY protocol, version 1 or 2.
     /// To all others such a header is a malformed request.
     pub proxy_protocol: Networks,
-    /// Proxies whose `Forwarded`, `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Request-Id` are
-    /// believed.
+    /// Proxies that are believed about their clients, by the `fields`, and about the ids of
+    /// requests, by `X-Request-Id`.
     pub forwarded: Networks,
+    /// The fields that these proxies overwrite or add to. All others are the clients' own words.
+    pub fields: ForwardedFields,
 }
 
 /// What a server is told about its edge.
@@ -58,7 +61,7 @@ pub(crate) struct EdgeSettings {
 pub(super) struct Edge {
     proxies: Networks,
     /// Shared with the requests: nothing is where nobody is believed, so that it costs them nothing.
-    trusted: Option<Arc<Networks>>,
+    trusted: Option<Arc<Trusted>>,
     server_header: Option<String>,
     request_ids: bool,
     log: Option<Log>,
@@ -73,7 +76,11 @@ impl Edge {
             access_log,
             log_format,
         } = settings;
-        let trusted = Some(trust.forwarded).filter(|trusted| !trusted.is_empty());
+        let trusted = Trusted {
+            proxies: trust.forwarded,
+            fields: trust.fields,
+        };
+        let trusted = Some(trusted).filter(|trusted| !trusted.proxies.is_empty());
         Self {
             proxies: trust.proxy_protocol,
             trusted: trusted.map(Arc::new),

@@ -176,6 +176,20 @@ both_modes! {
         server.stop();
     }
 
+    fn the_fields_of_proxies_are_those_that_were_named(mode) {
+        let directory = Directory::new();
+        let request = "GET / HTTP/1.1\r\nHost: x\r\nForwarded: for=198.51.100.7\r\n\
+                       X-Forwarded-For: 203.0.113.9\r\n\r\n";
+        for (fields, from) in [("x-forwarded", "203.0.113.9 "), ("forwarded", "198.51.100.7 ")] {
+            let trusted = ["--trusted-proxies", "127.0.0.1", "--forwarded-fields", fields];
+            let server = logging(mode, &directory, &trusted);
+            announced(server.address(), request).receive().unwrap().who();
+            server.stop();
+            let found = lines(&directory.file("access.log")).pop().unwrap();
+            assert!(found.starts_with(from), "{found}");
+        }
+    }
+
     fn stdout_is_a_log_too(mode) {
         let server = Server::start(mode, &["-w1", "--access-log", "-"]);
         Client::greeted(server.address());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::app::{Request, Response, after};
+use crate::http::ForwardedFields;
 use crate::server::{EdgeSettings, LogFormat, Trust};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -41,6 +42,7 @@ fn trusting(proxy_protocol: &str, forwarded: &str) -> EdgeSettings {
         trust: Trust {
             proxy_protocol: list(proxy_protocol),
             forwarded: list(forwarded),
+            ..Trust::default()
         },
         ..EdgeSettings::default()
     }
@@ -185,6 +187,22 @@ fn forwarded_fields_count_from_trusted_peers_alone() {
             expected,
             "{forwarded}"
         );
+    }
+}
+
+#[test]
+fn only_the_fields_that_proxies_write_are_read() {
+    let request = "GET /who HTTP/1.1\r\nHost: x\r\nForwarded: for=198.51.100.7;proto=https\r\n\
+                   X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: http\r\n\r\n";
+    for (fields, expected) in [
+        (ForwardedFields::default(), " 203.0.113.9 http"),
+        (ForwardedFields::Forwarded, " 198.51.100.7 https"),
+    ] {
+        let mut settings = trusting("", "unix");
+        settings.trust.fields = fields;
+        let mut rig = rig(settings);
+        let mut client = rig.connect();
+        assert_eq!(rig.ask(&mut client, request).text(), expected, "{fields}");
     }
 }
 

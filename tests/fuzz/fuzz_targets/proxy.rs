@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcluster::http::{MAX_PROXY_BLOCK, MAX_PROXY_LINE, ProxyHeader, forwarded_client};
+use mcluster::http::{
+    ForwardedFields, MAX_PROXY_BLOCK, MAX_PROXY_LINE, ProxyHeader, forwarded_client,
+};
 use std::net::IpAddr;
 
 fuzz_target!(|data: &[u8]| {
@@ -47,8 +49,10 @@ fn fields(data: &[u8]) {
         .collect();
     let peer: IpAddr = "10.0.0.1".parse().expect("an address");
     // Who believes nobody but the peer goes no further than one hop.
-    let near = forwarded_client(fields.iter().copied(), Some(peer), |_| false);
-    assert!(near.ip.is_some());
-    let _ = forwarded_client(fields.iter().copied(), Some(peer), |_| true);
-    let _ = forwarded_client(fields.iter().copied(), None, |ip| ip.is_ipv4());
+    for kind in [ForwardedFields::XForwarded, ForwardedFields::Forwarded] {
+        let near = forwarded_client(fields.iter().copied(), kind, Some(peer), |_| false);
+        assert!(near.ip.is_some());
+        let _ = forwarded_client(fields.iter().copied(), kind, Some(peer), |_| true);
+        let _ = forwarded_client(fields.iter().copied(), kind, None, |ip| ip.is_ipv4());
+    }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) reader: Option<BodyReader>,
     pub(crate) trailers: Vec<(String, Vec<u8>)>,
     pub(crate) peer: Option<SocketAddr>,
+    /// The other end is a unix socket of this machine.
+    local: bool,
     pub(crate) worker: u32,
     /// Whose word about clients and request ids counts, where anybody's does.
     pub(crate) trusted: Option<Arc<Trusted>>,
@@ -80,8 +82,9 @@ impl Parts {
     pub(crate) fn set_peer(&mut self, peer: Peer) {
         self.peer = match peer {
             Peer::Inet(address) => Some(address),
-            Peer::Unix => None,
+            Peer::Unix | Peer::Elsewhere => None,
         };
+        self.local = peer == Peer::Unix;
     }
 
     /// Whether the other end is a proxy that is believed; all who are, then.
@@ -89,7 +92,7 @@ impl Parts {
         let trusted = self.trusted.as_deref()?;
         let believed = match self.peer {
             Some(address) => trusted.proxies.contains(address.ip()),
-            None => trusted.proxies.contains_unix(),
+            None => self.local && trusted.proxies.contains_unix(),
         };
         believed.then_some(trusted)
     }
@@ -300,7 +303,8 @@ impl Request {
     }
 
     /// The address at the other end of the connection; `None` on a unix socket. Behind a proxy
-    /// that is to say so by the PROXY protocol, what it says.
+    /// that is to say so by the PROXY protocol, what it says: `None` for a unix socket of its own
+    /// machine.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.parts().peer
     }
@@ -308,8 +312,8 @@ impl Request {
     /// The client's address: of the other end of the connection, or where that is a trusted proxy
     /// ([`Trust::forwarded`](crate::Trust)) what it says by `X-Forwarded-For`, or by `Forwarded`
     /// where [`Trust::fields`](crate::Trust) names it, followed back through as many trusted
-    /// proxies as there are. `None` for a process on this machine, by a unix socket. Read from the
-    /// fields whenever it is asked for.
+    /// proxies as there are. `None` for a process that came by a unix socket. Read from the fields
+    /// whenever it is asked for.
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.parts().client().ip
     }

@@ -30,7 +30,7 @@ const TLV_CRC32C: u8 = 3;
 pub enum ProxyHeader {
     /// Nothing: it is the proxy itself (LOCAL), or one whose address it does not know (UNKNOWN).
     Unknown,
-    /// A process that had reached the proxy by a unix socket.
+    /// A process that had reached the proxy by a unix socket, of the proxy's machine.
     Unix,
     /// A client with this address.
     Inet(SocketAddr),

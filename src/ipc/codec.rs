@@ -37,6 +37,7 @@ const CONFIGURED: u8 = 0;
 const ADDRESS: u8 = 1;
 
 const UNIX: u8 = 0;
+const ELSEWHERE: u8 = 1;
 const V4: u8 = 4;
 const V6: u8 = 6;
 
@@ -140,6 +141,7 @@ fn encode_address(address: &Address, out: &mut Vec<u8>) {
 fn encode_peer(peer: Peer, out: &mut Vec<u8>) {
     match peer {
         Peer::Unix => out.push(UNIX),
+        Peer::Elsewhere => out.push(ELSEWHERE),
         Peer::Inet(SocketAddr::V4(address)) => {
             out.push(V4);
             out.extend(address.ip().octets());
@@ -302,6 +304,7 @@ impl<'a> Reader<'a> {
     fn peer(&mut self) -> io::Result<Peer> {
         match self.byte()? {
             UNIX => Ok(Peer::Unix),
+            ELSEWHERE => Ok(Peer::Elsewhere),
             family => Ok(Peer::Inet(self.inet(family)?)),
         }
     }
@@ -376,6 +379,7 @@ mod tests {
                 hand: vec![
                     handed(Peer::Unix, false, b""),
                     handed(Peer::Inet(v4), true, b"GET / HT"),
+                    handed(Peer::Elsewhere, true, b""),
                     Handed::fresh(Peer::Inet(v6)),
                 ],
             },

@@ -25,7 +25,7 @@ pub(crate) const HAND_BYTES: usize = 32 * 1024;
 
 /// Changes with the meaning of a message, of a slot of the board, or of both: a primary can only
 /// take over workers that speak its version.
-pub(crate) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 8;
 
 /// A connection under way; its descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -68,6 +68,7 @@ impl Networks {
         match peer {
             Peer::Inet(address) => self.contains(address.ip()),
             Peer::Unix => self.unix,
+            Peer::Elsewhere => false,
         }
     }
 }
@@ -201,6 +202,7 @@ mod tests {
         }
         let unix: Networks = "unix".parse().unwrap();
         assert!(unix.has(Peer::Unix) && !unix.contains("127.0.0.1".parse().unwrap()));
+        assert!(!unix.has(Peer::Elsewhere));
         assert!(Networks::default().is_empty() && !Networks::default().has(Peer::Unix));
     }
 

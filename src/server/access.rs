@@ -125,7 +125,7 @@ impl Entry {
             since: now,
             client: match peer {
                 Peer::Inet(address) => Some(address.ip().to_canonical()),
-                Peer::Unix => None,
+                Peer::Unix | Peer::Elsewhere => None,
             },
             unix: peer == Peer::Unix,
             line: None,

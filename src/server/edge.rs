@@ -183,7 +183,7 @@ impl Connection {
                 self.announced = true;
                 match header {
                     ProxyHeader::Inet(address) => self.peer = Peer::Inet(address),
-                    ProxyHeader::Unix => self.peer = Peer::Unix,
+                    ProxyHeader::Unix => self.peer = Peer::Elsewhere,
                     ProxyHeader::Unknown => {}
                 }
                 used

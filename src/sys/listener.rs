@@ -65,6 +65,8 @@ pub(crate) enum Peer {
     Inet(SocketAddr),
     /// A process on this machine, over a Unix socket.
     Unix,
+    /// A process on another machine, over a Unix socket there: so says a proxy, never the kernel.
+    Elsewhere,
 }
 
 /// A listening socket, non-blocking and close-on-exec.

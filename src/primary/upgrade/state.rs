@@ -100,6 +100,7 @@ pub(super) struct ArrivalState {
     fd: RawFd,
     listener: u32,
     peer: Option<SocketAddr>,
+    elsewhere: bool,
     served: bool,
     announced: bool,
     bytes: Vec<u8>,
@@ -146,8 +147,9 @@ impl<'a> Kept<'a> {
             listener: arrival.listener,
             peer: match arrival.handed.peer {
                 Peer::Inet(address) => Some(address),
-                Peer::Unix => None,
+                Peer::Unix | Peer::Elsewhere => None,
             },
+            elsewhere: arrival.handed.peer == Peer::Elsewhere,
             served: arrival.handed.served,
             announced: arrival.handed.announced,
             bytes: arrival.handed.bytes.clone(),
@@ -191,7 +193,11 @@ impl ArrivalState {
             socket: exec::adopt(self.fd)?,
             listener: self.listener,
             handed: Handed {
-                peer: self.peer.map_or(Peer::Unix, Peer::Inet),
+                peer: match self.peer {
+                    Some(address) => Peer::Inet(address),
+                    None if self.elsewhere => Peer::Elsewhere,
+                    None => Peer::Unix,
+                },
                 served: self.served,
                 announced: self.announced,
                 bytes: self.bytes,

@@ -55,6 +55,9 @@ fn what_is_not_known_is_a_dash() {
     refused.answered(400, 100);
     let expected = "unix: - - [06/Nov/1994:08:49:37 +0000] \"-\" 400 0 \"-\" \"-\"\n";
     assert_eq!(line(&refused, true), expected);
+    let mut elsewhere = Entry::unknown(Peer::Elsewhere, None, Instant::now());
+    elsewhere.answered(400, 100);
+    assert!(line(&elsewhere, false).starts_with("- - - ["));
     let gone = line(&entry("GET / HTTP/1.0\r\n\r\n"), false);
     assert!(gone.ends_with("\"GET / HTTP/1.0\" 499 0\n"), "{gone}");
 }

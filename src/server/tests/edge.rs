@@ -191,6 +191,24 @@ fn forwarded_fields_count_from_trusted_peers_alone() {
 }
 
 #[test]
+fn a_unix_socket_of_the_proxys_machine_is_none_of_ours() {
+    let header = [&BINARY[..12], b"\x21\x31\x00\xd8", &[b'x'; 216]].concat();
+    let request = "GET /who HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\n\
+                   X-Forwarded-Proto: https\r\nX-Request-Id: abc\r\n\r\n";
+    let mut rig = rig(EdgeSettings {
+        request_ids: true,
+        ..trusting("unix", "unix, 0.0.0.0/0, ::/0")
+    });
+    let mut client = rig.connect_after(&header);
+    let answer = rig.ask(&mut client, request);
+    assert_eq!(answer.text(), "  http");
+    assert_ne!(answer.get("x-request-id"), Some("abc"));
+    // The proxy itself is at a unix socket of ours.
+    let mut client = rig.connect_after(b"PROXY UNKNOWN\r\n");
+    assert_eq!(rig.ask(&mut client, request).text(), " 203.0.113.9 https");
+}
+
+#[test]
 fn only_the_fields_that_proxies_write_are_read() {
     let request = "GET /who HTTP/1.1\r\nHost: x\r\nForwarded: for=198.51.100.7;proto=https\r\n\
                    X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: http\r\n\r\n";

@@ -12,6 +12,7 @@ use crate::sys::spool::View;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -34,14 +35,31 @@ fn is_id_field(name: &str) -> bool {
     name.eq_ignore_ascii_case("x-request-id")
 }
 
-/// An id that no other request has: a process's own random beginning and a number.
+/// An id that no other request has: a process's own random beginning, and the request's number
+/// where a permutation of the process's own puts it, so that it does not tell how many there were.
+/// Unique, that is, and no secret.
 pub(crate) fn next_id() -> Box<str> {
     /// Filled by the first request that asks: after the fork, so that no two processes share it.
-    static BEGINNING: OnceLock<u64> = OnceLock::new();
+    /// (What std's `RandomState` begins with, a fork would double.)
+    static OWN: OnceLock<[u64; 2]> = OnceLock::new();
     static NUMBER: AtomicU64 = AtomicU64::new(1);
-    let beginning = BEGINNING.get_or_init(random::number);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("{beginning:016x}{number:08x}").into()
+    let [beginning, key] = OWN.get_or_init(|| [random::number(), random::number()]);
+    let number = shuffled(*key, NUMBER.fetch_add(1, Ordering::Relaxed));
+    format!("{beginning:016x}{number:016x}").into()
+}
+
+/// Another number for each: four rounds of a Feistel network, a permutation whatever stirs it.
+fn shuffled(key: u64, number: u64) -> u64 {
+    let stirred = |round: u8, half: u32| {
+        let mut hasher = DefaultHasher::new();
+        (key, round, half).hash(&mut hasher);
+        hasher.finish() as u32
+    };
+    let halves = ((number >> 32) as u32, number as u32);
+    let (left, right) = (0..4).fold(halves, |(left, right), round| {
+        (right, left ^ stirred(round, right))
+    });
+    u64::from(left) << 32 | u64::from(right)
 }
 
 /// Whose word about clients and request ids counts, and by which fields.
@@ -328,7 +346,8 @@ impl Request {
 
     /// A name for this request that no other one has, to find it by in the logs of several
     /// programs: what a trusted proxy gave it by `X-Request-Id` (up to 128 visible characters), or
-    /// one that is made now.
+    /// one that is made now, 32 digits that do not tell how many requests there were. It is unique,
+    /// not secret.
     pub fn id(&self) -> &str {
         self.parts().id()
     }
@@ -343,5 +362,33 @@ impl Request {
             parts.names = Some(Arc::clone(names));
             parts.values = values;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ids_differ_and_do_not_count() {
+        let ids: BTreeSet<_> = (0..1000).map(|_| next_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.len() == 32));
+        let numbers = ids
+            .iter()
+            .map(|id| u64::from_str_radix(&id[16..], 16).unwrap());
+        // Of numbers in turn, each would be here.
+        let numbers: BTreeSet<_> = numbers.collect();
+        let next = |number: &&u64| numbers.contains(&number.wrapping_add(1));
+        assert_eq!(numbers.iter().filter(next).count(), 0);
+        assert!(numbers.iter().any(|number| *number > u64::from(u32::MAX)));
+    }
+
+    #[test]
+    fn a_shuffle_gives_each_number_another_place() {
+        let places = |key| (0..10_000).map(move |number| shuffled(key, number));
+        assert_eq!(places(7).collect::<BTreeSet<_>>().len(), 10_000);
+        assert!(places(7).zip(places(8)).all(|(one, other)| one != other));
     }
 }

@@ -249,7 +249,7 @@ fn ids_are_made_or_taken_from_trusted_peers() {
     ] {
         let answer = believing.ask(&mut client, with(bad));
         let id = answer.get("x-request-id").unwrap().to_owned();
-        assert_eq!((answer.text(), id.len()), (&*id, 24));
+        assert_eq!((answer.text(), id.len()), (&*id, 32));
         assert!(seen.insert(id), "{bad}");
     }
     let mut refused = believing.connect_after(b"nonsense\r\n\r\n");

@@ -399,6 +399,31 @@ fn parts_of(date: &str) -> (&str, &str, &str, &str) {
     (part(5, 7), part(8, 11), part(12, 16), part(17, 25))
 }
 
+/// JSON in visible ASCII: a reader's terminal heeds more than serde_json escapes, such as C1
+/// controls and what turns the direction of text.
+#[cfg(feature = "json")]
+struct Plain;
+
+#[cfg(feature = "json")]
+impl serde_json::ser::Formatter for Plain {
+    fn write_string_fragment<W>(&mut self, out: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(|one: char| !matches!(one, ' '..='~')) {
+            let (plain, from) = rest.split_at(at);
+            out.write_all(plain.as_bytes())?;
+            let mut after = from.chars();
+            for unit in after.next().unwrap_or_default().encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = after.as_str();
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
 #[cfg(feature = "json")]
 fn json(out: &mut Vec<u8>, entry: &Entry, date: &str, worker: u32) {
     use std::borrow::Cow;
@@ -440,7 +465,8 @@ fn json(out: &mut Vec<u8>, entry: &Entry, date: &str, worker: u32) {
         worker,
     };
     let start = out.len();
-    if let Err(error) = serde_json::to_writer(&mut *out, &line) {
+    let mut writer = serde_json::Serializer::with_formatter(&mut *out, Plain);
+    if let Err(error) = serde::Serialize::serialize(&line, &mut writer) {
         log::error!("a line of the access log cannot be written: {error}");
         return out.truncate(start);
     }

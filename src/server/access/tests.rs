@@ -93,6 +93,35 @@ fn one_object_a_line() {
     assert!(value["method"].is_null() && value["client_ip"].is_null());
 }
 
+#[cfg(feature = "json")]
+#[test]
+fn an_object_is_visible_ascii() {
+    let agent =
+        "\u{7f}\u{85}\u{9b}31m\u{2028}\u{2029}\u{202e}\u{2066}\u{200f}\u{1f600}\\\"\t~ \u{e9}";
+    let head =
+        format!("GET / HTTP/1.1\r\nHost: x\r\nReferer: \u{9b}\r\nUser-Agent: a{agent}z\r\n\r\n");
+    let head = head.replace('\u{7f}', "");
+    let mut entry = entry(&head);
+    // What a head cannot have, in case it once can.
+    let at = entry.text.len() - 1;
+    entry.text.splice(at..at, [0x7f, 0, 0x1b, 0xff]);
+    let mut out = Vec::new();
+    json(&mut out, &entry, DATE, 3);
+    let text = std::str::from_utf8(&out).unwrap();
+    let line = text.strip_suffix('\n').unwrap();
+    assert!(
+        line.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        "{line}"
+    );
+    let expected = r#"a\u0085\u009b31m\u2028\u2029\u202e\u2066\u200f\ud83d\ude00\\\"\t~ \u00e9\u007f\u0000\u001b\ufffdz"#;
+    assert!(line.contains(expected), "{line}");
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    let agent = agent.replace('\u{7f}', "");
+    let expected = format!("a{agent}\u{7f}\0\u{1b}\u{fffd}z");
+    assert_eq!(value["user_agent"], *expected);
+    assert_eq!(value["referer"], "\u{9b}");
+}
+
 fn log(file: File) -> Log {
     Log::new(Arc::new(file), LogFormat::Common, 1)
 }

@@ -50,7 +50,7 @@ impl Cluster {
         // First of all that opens anything: inherited descriptors must not be mistaken for ours.
         let asked = self.asked(inheritance.as_ref()).map_err(given_up)?;
         let listeners = bind(&asked, inheritance.as_ref()).map_err(given_up)?;
-        let edge = self.edge.settings().map_err(given_up)?;
+        let edge = self.edge.settings(identity.as_ref()).map_err(given_up)?;
         // Threads share their process with the primary, so all of it becomes somebody else; before
         // the control socket is made, which is that user's.
         if let (Mode::Threads, Some(identity)) = (self.mode, &identity) {

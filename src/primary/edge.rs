@@ -6,6 +6,7 @@ use crate::http;
 use crate::ipc::Message;
 use crate::server::{EdgeSettings, LogFormat, Trust};
 use crate::sys::lines;
+use crate::sys::privilege::{self, Identity};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,8 @@ impl Cluster {
     }
 
     /// Writes a line for each answer to the file at `path`, or to stdout for `-`. SIGUSR1 has it
-    /// opened again, for whoever has moved it aside.
+    /// opened again, for whoever has moved it aside. Where root opens it and workers are another
+    /// [user](Cluster::user), it must be a regular file with one name, root's or that user's.
     #[must_use]
     pub fn access_log(mut self, path: impl Into<PathBuf>) -> Self {
         self.edge.access_log = Some(path.into());
@@ -82,9 +84,10 @@ impl Wanted {
         self.access_log.as_deref()
     }
 
-    /// What workers are told. Opens the log, which may take more rights than they will have.
-    pub(super) fn settings(&self) -> Result<EdgeSettings> {
-        let file = self.path().map(open).transpose();
+    /// What workers are told. Opens the log, which may take more rights than they will have as
+    /// whom they become.
+    pub(super) fn settings(&self, workers: Option<&Identity>) -> Result<EdgeSettings> {
+        let file = self.path().map(|path| open(path, workers)).transpose();
         let file = file.map_err(Error::io("opening the access log"))?;
         Ok(EdgeSettings {
             trust: self.trust.clone(),
@@ -96,10 +99,16 @@ impl Wanted {
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
-    match path == STDOUT {
-        true => lines::stdout(),
-        false => lines::open(path),
+/// Opens the log; with care where this process is root's and `workers` are to be somebody else.
+fn open(path: &Path, workers: Option<&Identity>) -> std::io::Result<File> {
+    if path == STDOUT {
+        return lines::stdout();
+    }
+    match workers {
+        Some(other) if privilege::may_change() && other.uid != 0 => {
+            lines::open_as_root(path, other.uid)
+        }
+        _ => lines::open(path),
     }
 }
 
@@ -111,7 +120,7 @@ impl Primary {
             return log::info!("no logs to reopen");
         };
         let shown = path.display();
-        match open(path) {
+        match open(path, self.rules.settings.identity.as_ref()) {
             Ok(file) => {
                 for member in self.members.iter_mut() {
                     member.say_with(&Message::AccessLog, &[file.as_fd()]);

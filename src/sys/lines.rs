@@ -1,12 +1,13 @@
 //! Files that several processes append lines to: a log.
 //!
 //! Owns that writing to one does not stop the writer for as long as somebody else likes, where the
-//! kernel allows it; leaves to `server` what is written, and what becomes of what cannot be.
+//! kernel allows it, and that root opens nothing that others laid there; leaves to `server` what is
+//! written, and what becomes of what cannot be.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -35,11 +36,45 @@ pub(crate) enum Kind {
 ///
 /// As open(2): `ENXIO` for a FIFO that nobody reads.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
+    open_with(path, 0)
+}
+
+/// The same for root, where `user` may have laid something else there: a link to a file that is not
+/// theirs to write, or a second name of it. Only the last name of `path` is looked at; whoever may
+/// write the directories on the way can lead anywhere.
+///
+/// # Errors
+///
+/// As [`open`]; and for what is no regular file, has a second name, or belongs neither to root nor
+/// to `user`.
+pub(crate) fn open_as_root(path: &Path, user: u32) -> io::Result<File> {
+    let refused = |what: &str| {
+        let what = format!("{what}, which root does not open where workers are user {user}");
+        io::Error::new(io::ErrorKind::PermissionDenied, what)
+    };
+    let file = open_with(path, libc::O_NOFOLLOW).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => refused("it is a symbolic link"),
+        _ => error,
+    })?;
+    let facts = file.metadata()?;
+    if !facts.is_file() {
+        return Err(refused("it is no regular file"));
+    }
+    if ![0, user].contains(&facts.uid()) {
+        return Err(refused(&format!("it belongs to user {}", facts.uid())));
+    }
+    if facts.nlink() > 1 {
+        return Err(refused("it has several names"));
+    }
+    Ok(file)
+}
+
+fn open_with(path: &Path, flags: i32) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o640)
-        .custom_flags(FLAGS)
+        .custom_flags(FLAGS | flags)
         .open(path)
 }
 
@@ -149,6 +184,43 @@ mod tests {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let error = write(&full, kind(&full).unwrap(), b"x").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    }
+
+    #[test]
+    fn root_opens_nothing_that_others_laid_there() {
+        let place = super::super::testing::TempDir::new();
+        let own = nix::unistd::geteuid().as_raw();
+        let refused = |name: &str, user: u32, words: &str| {
+            let error = open_as_root(&place.join(name), user).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{name}");
+            assert!(error.to_string().contains(words), "{name}: {error}");
+        };
+        let path = place.join("log");
+        for line in [b"one\n", b"two\n"] {
+            let file = open_as_root(&path, own).unwrap();
+            assert_eq!(write(&file, Kind::File, line).unwrap(), 4);
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
+        for (name, target) in [("link", "log"), ("dangling", "made")] {
+            std::os::unix::fs::symlink(place.join(target), place.join(name)).unwrap();
+            refused(name, own, "symbolic link");
+        }
+        assert!(!place.join("made").exists());
+        std::fs::hard_link(&path, place.join("second")).unwrap();
+        refused("second", own, "several names");
+        let fifo = place.join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let error = open_as_root(&fifo, own).unwrap_err();
+        assert!(error.raw_os_error() == Some(libc::ENXIO) || own != 0);
+        let others = place.join("others");
+        std::fs::write(&others, "").unwrap();
+        if own == 0 {
+            std::os::unix::fs::chown(&others, Some(12_345), None).unwrap();
+            assert!(open_as_root(&others, 12_345).is_ok());
+        }
+        refused("others", own + 1, "belongs to user");
+        let error = open_as_root(Path::new("/dev/full"), own).unwrap_err();
+        assert!(error.to_string().contains("no regular file"), "{error}");
     }
 
     #[test]

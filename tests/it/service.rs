@@ -4,14 +4,18 @@
 //! What a machine does not allow is skipped, with a line that says so.
 
 use crate::client::Client;
-use crate::support::{BINARY, Mode, Server, Worker, both_modes, wait_until};
+use crate::support::{
+    BINARY, Directory, Mode, Server, Worker, both_modes, command, run, wait_until,
+};
 use crate::turns::alone;
 use crate::watch;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Group, Pid, User, geteuid};
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 /// Says that a test is not made here.
@@ -97,6 +101,43 @@ fn threads_are_somebody_else_together() {
     for (thread, _) in watch::threads(server.pid()) {
         belongs_to(&thread, uid, gid);
     }
+    server.stop();
+}
+
+#[test]
+fn root_opens_no_log_that_somebody_else_laid_there() {
+    if nobody().is_none() {
+        return;
+    }
+    let directory = Directory::new();
+    let (path, target) = (directory.file("access.log"), directory.file("target"));
+    symlink(&target, &path).unwrap();
+    let mut own = vec!["--workers", "1", "--access-log", path.to_str().unwrap()];
+    own.extend(NOBODY);
+    for mode in ["processes", "threads"] {
+        let mut all = vec!["--listen", "127.0.0.1:0", "--mode", mode];
+        all.extend(&own);
+        let ended = run(command(&all));
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        let words = "opening the access log: it is a symbolic link";
+        assert!(
+            ended.log.iter().any(|line| line.contains(words)),
+            "{ended:?}"
+        );
+    }
+    assert!(!target.exists());
+    fs::remove_file(&path).unwrap();
+    let server = Server::start(Mode::Processes, &own);
+    let aside = directory.file("aside");
+    fs::rename(&path, &aside).unwrap();
+    symlink(&target, &path).unwrap();
+    server.signal(Signal::SIGUSR1);
+    server
+        .log
+        .wait(0, "cannot be opened again: it is a symbolic link");
+    Client::greeted(server.address());
+    wait_until("a line", || fs::metadata(&aside).unwrap().len() > 0);
+    assert!(!target.exists());
     server.stop();
 }
 

@@ -1,4 +1,4 @@
-//! Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html
+//! Server-sent events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 //!
 //! Owns the text of the stream; leaves sending it to a body that is fed.
 

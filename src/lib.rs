@@ -16,6 +16,15 @@
 //! }
 //! ```
 //!
+//! # Features
+//!
+//! | feature | what it adds | by default |
+//! |---|---|---|
+//! | `websocket` | [`ws`], `Worker::broadcast` and `ClusterHandle::broadcast` | by `cli` |
+//! | `json` | messages and bodies of any serde type, `LogFormat::Json` | by `cli` |
+//! | `control` | the control socket, upgrade in place; brings `json` | by `cli` |
+//! | `cli` | the command, and [`cli`] for a program of its own kind | yes |
+//!
 //! # The floors
 //!
 //! A file uses its own folder and lower floors only; a test keeps this true.

@@ -138,6 +138,7 @@ impl Drop for Feed {
     fn drop(&mut self) {
         let mut waiting = self.channel.waiting();
         waiting.gone = true;
+        waiting.line = None;
         waiting.pieces = VecDeque::new();
         waiting.bytes = 0;
         drop(waiting);

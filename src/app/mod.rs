@@ -198,11 +198,11 @@ impl App {
         self.route(Method::Patch, path, handler)
     }
 
-    /// Answers `method` at `path` by a handler that reads the body while it arrives, on the worker's
-    /// pool as those of [`pooled`] do: the client has to wait while the handler does not read, and
+    /// Answers `method` at `path` by a handler that reads the body while it arrives, on one of sixteen
+    /// threads that each worker has for these alone: the client has to wait while the handler does not read, and
     /// is asked for a body that it announced by `Expect: 100-continue` only when the handler begins
-    /// to. A slow client occupies a thread of the pool for as long as it takes, within the limits of
-    /// time. Without a pool (`--pool 0`) the body is received first.
+    /// to. A slow client occupies its thread for as long as it takes, within the limits of time and
+    /// of [`Limits::min_rate`](crate::Limits::min_rate). Without a pool (`--pool 0`) the body is received first.
     ///
     /// A body that the handler did not read is dropped behind its answer when that costs little;
     /// otherwise the connection ends with the answer.

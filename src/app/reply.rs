@@ -119,7 +119,7 @@ impl IntoReply for Reply {
 /// Marks a handler as CPU-heavy: it runs on the worker's pool of threads, so that the event loop
 /// goes on with other connections; without a pool (`--pool 0`) it runs on the loop.
 ///
-/// When too many jobs wait the answer is 503 with `Retry-After`; a job whose connection is gone
+/// When too many jobs wait the answer is 503 with `Retry-After`; a job whose connection has been reset
 /// before it begins is skipped.
 ///
 /// # Examples

@@ -169,7 +169,8 @@ impl Response {
 
     /// 200 with a body that the [`Sender`] feeds from now on, from any thread; its type is
     /// `application/octet-stream` unless a Content-Type is set. The length is not known, so it goes
-    /// out in chunks (or until the connection closes, in HTTP/1.0).
+    /// out in chunks (or until the connection closes, in HTTP/1.0). A worker that is to end waits for
+    /// it, as long as `--drain-timeout` allows.
     pub fn channel() -> (Sender, Self) {
         Self::fed(None)
     }
@@ -425,7 +426,9 @@ impl<T: IntoResponse> IntoResponse for Option<T> {
     fn into_response(self) -> Response {
         match self {
             Some(answer) => answer.into_response(),
-            None => Response::text("404 Not Found\n").with_status(404),
+            None => Response::text("404 Not Found\n")
+                .with_status(404)
+                .header("X-Content-Type-Options", "nosniff"),
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::steer::Steer;
 use super::values::{
     Index, Pool, Requests, Shell, duration, duration_or_none, field_value, head_size, index, name,
-    pool, requests, size,
+    networks, pool, requests, route, size,
 };
 use crate::http::{ForwardedFields, MAX_FIELDS};
 use crate::runtime;
@@ -198,18 +198,18 @@ pub(super) struct Serve {
     pub(super) max_memory: Option<u64>,
 
     /// Answer 200 at this path while serving, and 503 once told to stop [default: off]
-    #[arg(long, value_name = "PATH", env = "MCLUSTER_HEALTH_PATH")]
+    #[arg(long, value_name = "PATH", env = "MCLUSTER_HEALTH_PATH", value_parser = route)]
     pub(super) health_path: Option<String>,
 
     /// Peers that begin each connection by a header of the PROXY protocol (repeatable): networks
     /// such as 10.0.0.0/8, addresses, or unix
     /// [env: MCLUSTER_PROXY_PROTOCOL=CIDR,CIDR] [default: off]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = networks)]
     pub(super) proxy_protocol: Vec<Networks>,
 
     /// Proxies that are believed about their clients, and by X-Request-Id about requests
     /// (repeatable) [env: MCLUSTER_TRUSTED_PROXIES=CIDR,CIDR] [default: off]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = networks)]
     pub(super) trusted_proxies: Vec<Networks>,
 
     /// The fields by which these proxies name their clients: x-forwarded or forwarded
@@ -239,7 +239,7 @@ pub(super) struct Serve {
     pub(super) log_format: LogFormat,
 
     /// Give each answer a Server field with this text [default: off]
-    #[arg(long, value_name = "TEXT", env = "MCLUSTER_SERVER_HEADER")]
+    #[arg(long, value_name = "TEXT", env = "MCLUSTER_SERVER_HEADER", value_parser = field_value)]
     pub(super) server_header: Option<String>,
 
     /// Workers run as this user, by name or number

@@ -1,6 +1,7 @@
 //! The words of single flags: durations, sizes, the pool's size, names, field values, signals,
 //! shells.
 
+use crate::Networks;
 use crate::http::is_field_value;
 use crate::runtime;
 use crate::sys::process;
@@ -69,6 +70,22 @@ pub(super) fn size(words: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(bytes).ok_or_else(wrong)
+}
+
+/// Networks, or `off` for none.
+pub(super) fn networks(words: &str) -> Result<Networks, String> {
+    match words {
+        "off" => Ok(Networks::default()),
+        words => words.parse(),
+    }
+}
+
+/// A path of requests.
+pub(super) fn route(words: &str) -> Result<String, String> {
+    match words.starts_with('/') {
+        true => Ok(words.to_owned()),
+        false => Err(format!("{words:?} is no path: it begins with /")),
+    }
 }
 
 /// The size of a head: enough for a request line, and no more than makes sense.

@@ -72,7 +72,7 @@ impl Mailbox {
         let rung = mem::take(&mut *self.rung());
         // Before anybody is looked at, so that what comes after the look rings anew.
         let heard = rung.into_iter().map(|(number, mark)| {
-            mark.store(false, Ordering::Release);
+            mark.swap(false, Ordering::AcqRel);
             number
         });
         heard.collect()

@@ -84,10 +84,17 @@ impl Wanted {
         self.access_log.as_deref()
     }
 
+    /// The error with the path that it is about.
+    fn named(&self, error: std::io::Error) -> std::io::Error {
+        let path = self.path().unwrap_or(Path::new("")).display();
+        std::io::Error::new(error.kind(), format!("{path}: {error}"))
+    }
+
     /// What workers are told. Opens the log, which may take more rights than they will have as
     /// whom they become.
     pub(super) fn settings(&self, workers: Option<&Identity>) -> Result<EdgeSettings> {
         let file = self.path().map(|path| open(path, workers)).transpose();
+        let file = file.map_err(|error| self.named(error));
         let file = file.map_err(Error::io("opening the access log"))?;
         Ok(EdgeSettings {
             trust: self.trust.clone(),

@@ -280,6 +280,9 @@ impl Connection {
                 }
             }
             if let State::Upgraded(_) = self.state {
+                if share == 0 {
+                    return Ok(Step::Again);
+                }
                 match self.converse(turn, &mut reads)? {
                     Some(step) => return Ok(step),
                     None => continue,

@@ -10,12 +10,15 @@ use super::date::Date;
 use super::respond::Meta;
 use super::{Server, Turn};
 use crate::app::{Parts, Response, Trusted, next_id};
-use crate::http::{ForwardedFields, ProxyHeader};
+use crate::http::{Error, ForwardedFields, ProxyHeader};
 use crate::net::Networks;
 use crate::sys::listener::Peer;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often it is worth a line in the log that a balancer is not set up as it should be.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Whose word counts about who is at the other end. Nobody's, unless it is set.
 ///
@@ -65,6 +68,8 @@ pub(super) struct Edge {
     server_header: Option<String>,
     request_ids: bool,
     log: Option<Log>,
+    /// Until when it need not be said again that a balancer is not set up as it should be.
+    silent_until: Option<Instant>,
 }
 
 impl Edge {
@@ -87,12 +92,25 @@ impl Edge {
             server_header,
             request_ids,
             log: access_log.map(|file| Log::new(file, log_format, worker)),
+            silent_until: None,
         }
     }
 
     /// Whether `peer` must say first who is behind it.
     pub(super) fn must_announce(&self, peer: Peer) -> bool {
         self.proxies.has(peer)
+    }
+
+    /// Says, now and then, that a peer which must name its clients does not.
+    fn complain(&mut self, peer: Peer, error: Error, now: Instant) {
+        if self.silent_until.is_none_or(|until| until <= now) {
+            self.silent_until = Some(now + SILENCE);
+            let who = match peer {
+                Peer::Inet(address) => address.ip().to_string(),
+                _ => "a unix peer".to_owned(),
+            };
+            log::warn!("{who}, of --proxy-protocol, sent no good PROXY header: {error}");
+        }
     }
 
     /// Notes in a request whose head is there what it may be asked. What is to be known of it when
@@ -190,11 +208,12 @@ impl Connection {
             }
             Err(error) if ProxyHeader::is_binary(input) => {
                 // Whoever speaks that reads no answer.
-                log::debug!("ended: {error}");
+                turn.edge.complain(self.peer, error, turn.now);
                 self.ending = Some(Ending::Plain);
                 input.len()
             }
             Err(error) => {
+                turn.edge.complain(self.peer, error, turn.now);
                 self.fail(turn, error, Meta::unknown());
                 input.len()
             }

@@ -37,7 +37,7 @@ use crate::metrics::Counters;
 pub(crate) use crate::net::MAX_BACKLOG;
 use crate::net::token::{FIRST, Key};
 use crate::net::{Mailbox, Ready, Timers, Waker, register};
-use crate::pool::{OnStart, Pool};
+use crate::pool::{Done, OnStart, Pool};
 use crate::sys::listener::{Listener, Peer};
 use alarms::Alarms;
 use conn::{Connection, Step};
@@ -57,6 +57,10 @@ pub use {access::LogFormat, edge::Trust};
 
 /// What one read takes at most; the loop has one such buffer for all connections.
 const INPUT_BYTES: usize = 64 * 1024;
+
+/// Threads of a worker for handlers that read their bodies while they arrive. They wait for clients
+/// more than they work, so there are more of them than CPUs.
+const READERS: usize = 16;
 
 /// What tells the connections of a loop's second server from those of its first.
 pub(crate) const BESIDE: u64 = 1 << 63;
@@ -97,6 +101,9 @@ struct Turn {
     worker: u32,
     slot: Option<Slot>,
     pool: Option<Pool<Response>>,
+    /// The same for handlers that read their bodies while they arrive, which are as slow as their
+    /// clients.
+    readers: Option<Pool<Response>>,
     alarms: Alarms,
     /// Which connections other threads have something for.
     mailbox: Arc<Mailbox>,
@@ -109,6 +116,14 @@ struct Turn {
     /// Answers that handlers on the loop gave in this turn.
     answered: u64,
     draining: Draining,
+}
+
+impl Turn {
+    /// The next answer of another thread.
+    fn next_done(&self) -> Option<Done<Response>> {
+        let mut pools = [&self.pool, &self.readers].into_iter().flatten();
+        pools.find_map(Pool::next_done)
+    }
 }
 
 /// The connections of one loop.
@@ -142,8 +157,11 @@ impl Server {
         slot: Option<Slot>,
     ) -> Self {
         let now = Instant::now();
-        let pool = waker.clone().filter(|_| threads > 0);
-        let pool = pool.map(|waker| Pool::new(&format!("pool {worker}"), threads, waker));
+        let pool = |name: &str, size| {
+            let waker = waker.clone().filter(|_| threads > 0);
+            waker.map(|waker| Pool::new(&format!("{name} {worker}"), size, waker))
+        };
+        let (pool, readers) = (pool("pool", threads), pool("reader", READERS));
         Self {
             timers: Timers::new(&Limit::durations(&limits)),
             turn: Turn {
@@ -157,6 +175,7 @@ impl Server {
                 worker,
                 slot,
                 pool,
+                readers,
                 alarms: Alarms::default(),
                 mailbox: Mailbox::new(waker),
                 now,
@@ -187,8 +206,11 @@ impl Server {
 
     /// Has each thread of the pool do `on_start` first.
     pub(crate) fn on_pool_thread(&mut self, on_start: OnStart) {
-        if let Some(pool) = &mut self.turn.pool {
-            pool.on_start(on_start);
+        for pool in [&mut self.turn.pool, &mut self.turn.readers]
+            .into_iter()
+            .flatten()
+        {
+            pool.on_start(Arc::clone(&on_start));
         }
     }
 
@@ -353,7 +375,7 @@ impl Server {
                 self.drive(registry, key);
             }
         }
-        while let Some(done) = self.turn.pool.as_ref().and_then(Pool::next_done) {
+        while let Some(done) = self.turn.next_done() {
             log::trace!("job waited {:?}, ran {:?}", done.waited, done.ran);
             // Only a handler that gives its worker up gets here as a panic.
             let response = done.outcome.unwrap_or_else(|panic| resume_unwind(panic));

@@ -175,7 +175,7 @@ pub(super) fn flush(
     let mut written = Written::All;
     if output.is_none() {
         // The common case: one write of the loop's buffer, and nothing is left.
-        write_buffer(socket, output, turn)?;
+        write_buffer(socket, output, turn, share)?;
     }
     while let Some(waiting) = output {
         if written == Written::All {
@@ -204,6 +204,7 @@ fn write_buffer(
     socket: BorrowedFd<'_>,
     output: &mut Option<Box<Output>>,
     turn: &mut Turn,
+    share: &mut usize,
 ) -> io::Result<()> {
     if turn.out.is_empty() {
         return Ok(());
@@ -214,6 +215,7 @@ fn write_buffer(
         Err(error) => return Err(error),
     };
     turn.counters.bytes_out += sent as u64;
+    *share = share.saturating_sub(sent);
     if sent < turn.out.len() {
         queue(output).push_back(Piece::Owned(turn.out[sent..].to_vec()));
     }

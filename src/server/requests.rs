@@ -156,7 +156,11 @@ impl Connection {
                 return ask.ask(self.key.token() as u64);
             }
         };
-        let Some(pool) = &mut turn.pool else {
+        let pool = match streaming {
+            Some(_) => &mut turn.readers,
+            None => &mut turn.pool,
+        };
+        let Some(pool) = pool else {
             let response = job.run();
             turn.answered += 1;
             return self.conclude(turn, response, meta, streaming);

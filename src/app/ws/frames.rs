@@ -12,7 +12,7 @@ pub(super) use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 pub(super) const MAX_HEADER: usize = 14;
 
 /// The longest payload of a control frame (5.5).
-const MAX_CONTROL: u64 = 125;
+const MAX_CONTROL: u8 = 125;
 
 /// The longest reason of a Close frame: its code takes two bytes.
 pub(super) const MAX_REASON: usize = 123;
@@ -56,40 +56,32 @@ pub(super) struct Header {
 ///
 /// For a header that no client may send, as soon as that is plain.
 pub(super) fn header(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
-    // RFC 6455, in this order:
+    // RFC 6455, in the order of the bytes, so that any cut of them gives the same answer:
     //
     // 1. 5.2: opcodes 3 to 7 and 11 to 15 mean nothing (the one error of the parser).
     // 2. 5.2: a reserved bit means nothing without an extension, and none is ever accepted.
-    // 3. 5.1: a client masks every frame.
-    // 4. 5.2: the most significant bit of a 64-bit length is 0, and the shortest form is a must.
-    // 5. 5.5: control frames are not fragmented, and carry 125 bytes at most.
+    // 3. 5.5: control frames are not fragmented.
+    // 4. 5.1: a client masks every frame.
+    // 5. 5.5: control frames carry 125 bytes at most.
+    // 6. 5.2: the most significant bit of a 64-bit length is 0, and the shortest form is a must.
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
     let count = bytes.len().min(MAX_HEADER);
     let mut whole = [0; MAX_HEADER];
     whole[..count].copy_from_slice(&bytes[..count]);
-    // What has not come yet is taken to be right.
-    let known = match bytes.get(1) {
-        None => {
-            whole[1] = 0x80;
-            false
-        }
-        Some(second) => {
-            let to = match second & 0x7f {
-                126 | 127 if first & 0x08 != 0 => {
-                    return Err(wrong("a control frame that is too long"));
-                }
-                126 => 4,
-                127 => 10,
-                _ => 2,
-            };
-            if count < to {
-                whole[1] &= 0x80;
-            }
-            count >= to
-        }
+    // What has not come yet is taken to be right: a mask, and a length that is none.
+    let second = bytes.get(1).copied();
+    let end = match second.map(|second| second & 0x7f) {
+        None => MAX_HEADER,
+        Some(126) => 4,
+        Some(127) => 10,
+        Some(_) => 2,
     };
+    let known = count >= end;
+    if !known {
+        whole[1] = second.map_or(0x80, |second| second & 0x80);
+    }
     let mut cursor = Cursor::new(&whole[..]);
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| wrong("a reserved opcode"))?;
     let Some((header, length)) = parsed else {
@@ -98,21 +90,23 @@ pub(super) fn header(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation>
     if header.rsv1 || header.rsv2 || header.rsv3 {
         return Err(wrong("a reserved bit"));
     }
+    let is_control = matches!(header.opcode, OpCode::Control(_));
+    debug_assert_eq!(is_control, first & 0x08 != 0);
+    if is_control && !header.is_final {
+        return Err(wrong("a control frame in fragments"));
+    }
     let Some(mask) = header.mask else {
         return Err(wrong("a frame without a mask"));
     };
+    if is_control && second.is_some_and(|second| second & 0x7f > MAX_CONTROL) {
+        return Err(wrong("a control frame that is too long"));
+    }
     if length >> 63 != 0 {
         return Err(wrong("a length beyond 63 bits"));
     }
     let used = cursor.position() as usize;
     if header.len(length) != used {
         return Err(wrong("a length in more bytes than needed"));
-    }
-    if matches!(header.opcode, OpCode::Control(_)) {
-        if !header.is_final {
-            return Err(wrong("a control frame in fragments"));
-        }
-        debug_assert!(length <= MAX_CONTROL);
     }
     let header = Header {
         opcode: header.opcode,

@@ -17,7 +17,7 @@
 //!                 let _ = worker.broadcast(message);
 //!             }
 //!         })
-//!         .on_close(|reason| log::debug!("somebody left: {reason}"))
+//!         .on_close(|_, reason| log::debug!("somebody left: {reason}"))
 //! });
 //! Cluster::new(app).run()
 //! # }

@@ -28,7 +28,7 @@ const SLOWEST: u64 = 256;
 pub(super) type OnOpen = Box<dyn FnOnce(&Socket) + Send>;
 pub(super) type OnMessage = Box<dyn FnMut(&Socket, Message) + Send>;
 pub(super) type OnDrain = Box<dyn FnMut(&Socket) + Send>;
-pub(super) type OnClose = Box<dyn FnOnce(CloseReason) + Send>;
+pub(super) type OnClose = Box<dyn FnOnce(&Socket, CloseReason) + Send>;
 
 /// Whom the application wants called.
 #[derive(Default)]
@@ -293,9 +293,9 @@ impl Protocol for Session {
         if !self.entered {
             return;
         }
-        self.call(|callbacks, _| {
+        self.call(|callbacks, socket| {
             if let Some(handler) = callbacks.close.take() {
-                handler(reason);
+                handler(socket, reason);
             }
         });
     }

@@ -97,8 +97,8 @@ impl Upgrade {
     }
 
     /// Calls `handler` once the connection has ended, with the code and reason of whoever closed
-    /// it first.
-    pub fn on_close(mut self, handler: impl FnOnce(CloseReason) + Send + 'static) -> Self {
+    /// it first. Nothing can be sent any more.
+    pub fn on_close(mut self, handler: impl FnOnce(&Socket, CloseReason) + Send + 'static) -> Self {
         self.callbacks.close = Some(Box::new(handler));
         self
     }
@@ -186,7 +186,9 @@ fn refused(refusal: Refusal) -> Response {
         return Response::upgrade_required("websocket").header("Sec-WebSocket-Version", "13");
     }
     let reason = crate::http::reason(status);
-    let response = Response::text(format!("{status} {reason}: {what}\n")).with_status(status);
+    let response = Response::text(format!("{status} {reason}: {what}\n"))
+        .with_status(status)
+        .header("X-Content-Type-Options", "nosniff");
     match status {
         405 => response.header("Allow", "GET"),
         _ => response,

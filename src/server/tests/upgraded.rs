@@ -193,3 +193,69 @@ fn a_peer_that_does_not_read_holds_up_nobody_when_its_time_comes() {
     rig.pump(|_| seen.lock().unwrap().ended);
     rig.alive(other);
 }
+
+/// Always has more to say.
+struct Flood;
+
+impl Protocol for Flood {
+    fn begin(&mut self, _: Line, _: Instant) {}
+
+    fn received(&mut self, _: &[u8], _: Instant, _: &mut Vec<u8>) -> After {
+        After::Continue
+    }
+
+    fn fill(&mut self, _: Instant, out: &mut Vec<u8>) -> After {
+        out.resize(64 * 1024, b'f');
+        After::More
+    }
+
+    fn expired(&mut self, _: Instant, _: &mut Vec<u8>) -> After {
+        After::Continue
+    }
+
+    fn drain(&mut self, _: Instant, _: &mut Vec<u8>) -> After {
+        After::Finish
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn ended(&mut self) {}
+}
+
+#[test]
+fn it_has_its_share_of_a_turn_however_fast_its_peer_is() {
+    let mut rig = Rig::new(app().get("/flood", |_| {
+        Response::new(200).switch("flood", Box::new(Flood))
+    }));
+    let client = rig.connect();
+    rig.send(
+        &client,
+        request(
+            "GET",
+            "/flood",
+            "Connection: upgrade\r\nUpgrade: flood\r\n",
+            "",
+        ),
+    );
+    let reader = std::thread::spawn(move || {
+        let mut client = client;
+        while client.end.is_none() && client.got.len() < 20_000_000 {
+            client.read(1 << 20);
+        }
+    });
+    let mut before = rig.counters().bytes_out;
+    while !reader.is_finished() {
+        rig.turn();
+        let after = rig.counters().bytes_out;
+        // By its event, and once more as one that had not finished.
+        assert!(
+            after - before <= 2 * 640 * 1024,
+            "{} in one turn",
+            after - before
+        );
+        before = after;
+    }
+    reader.join().unwrap();
+}

@@ -53,7 +53,7 @@ fn room(request: Request) -> ws::Upgrade {
             };
             assert!(sent.is_ok(), "{sent:?}");
         })
-        .on_close(|reason| say(format!("closed {reason}")))
+        .on_close(|_, reason| say(format!("closed {reason}")))
 }
 
 /// Four threads send at once, each in its order, as much as is taken; the last one closes.

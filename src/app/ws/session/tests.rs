@@ -29,7 +29,7 @@ impl Rig {
 
     fn with(mut callbacks: Callbacks) -> Self {
         let (told, ended): (Sender<_>, _) = channel();
-        callbacks.close = Some(Box::new(move |reason| told.send(reason).unwrap()));
+        callbacks.close = Some(Box::new(move |_, reason| told.send(reason).unwrap()));
         let socket = Socket::new(None);
         let now = Instant::now();
         let mut session = Session::new(socket.clone(), callbacks, SIZES, Some(EVERY));

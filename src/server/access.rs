@@ -27,6 +27,9 @@ const MOST_BYTES: usize = 1024 * 1024;
 /// How often it is worth a line in the other log that lines are lost.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// What is kept of a line that is no request's.
+const LONGEST_LINE: usize = 1024;
+
 /// The status of a request whose client did not wait for an answer; nginx's number for it.
 const CLIENT_GONE: u16 = 499;
 
@@ -79,7 +82,7 @@ pub(super) struct Entry {
     unix: bool,
     /// Nothing for what was no request.
     line: Option<(Method, Version)>,
-    /// The target, then the referring page, then the client's name for itself.
+    /// The target (or the first line of what was no request), then the referring page, then the client's name for itself.
     text: Vec<u8>,
     target: usize,
     referer: usize,
@@ -136,6 +139,17 @@ impl Entry {
             id,
             answer: None,
         }
+    }
+
+    /// Keeps the first line of what could not be read as a request, as far as it is worth it.
+    pub(super) fn began(mut self, input: &[u8]) -> Self {
+        let start = input.iter().position(|byte| !b"\r\n".contains(byte));
+        let line = &input[start.unwrap_or(input.len())..];
+        let end = line.iter().position(|byte| b"\r\n".contains(byte));
+        let end = end.unwrap_or(line.len()).min(LONGEST_LINE);
+        self.text = line[..end].to_vec();
+        self.target = end;
+        self
     }
 
     /// Its answer is under way: `ahead` bytes go out before the answer's body.
@@ -368,6 +382,7 @@ fn common(out: &mut Vec<u8>, entry: &Entry, date: &str, combined: bool) {
             escaped(out, entry.target());
             let _ = write!(out, " {version}");
         }
+        None if entry.target > 0 => escaped(out, entry.target()),
         None => out.push(b'-'),
     }
     let _ = write!(out, "\" {status} {bytes}");
@@ -454,7 +469,7 @@ fn json(out: &mut Vec<u8>, entry: &Entry, date: &str, worker: u32) {
         time: format!("{year}-{month:02}-{day}T{time}Z"),
         client_ip: entry.client,
         method: entry.line.map(|(method, _)| method.to_string()),
-        target: known.then(|| String::from_utf8_lossy(entry.target())),
+        target: (known || entry.target > 0).then(|| String::from_utf8_lossy(entry.target())),
         version: entry.line.map(|(_, version)| version.to_string()),
         status: entry.status(),
         bytes: entry.bytes(),

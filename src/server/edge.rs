@@ -126,6 +126,12 @@ impl Edge {
         Some(Box::new(Entry::of(parts, peer, Instant::now())))
     }
 
+    /// The same of what begins like `input` and cannot be read as a request.
+    pub(super) fn unreadable(&self, peer: Peer, input: &[u8]) -> Option<Box<Entry>> {
+        let entry = self.refused(peer)?;
+        Some(Box::new(entry.began(input)))
+    }
+
     /// The same of what was no request.
     pub(super) fn refused(&self, peer: Peer) -> Option<Box<Entry>> {
         if !self.request_ids && self.log.is_none() {

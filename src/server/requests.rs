@@ -85,6 +85,7 @@ impl Connection {
                         }
                         Err(error) => {
                             turn.spare = Some(parts);
+                            self.entry = turn.edge.unreadable(self.peer, rest);
                             self.fail(turn, error, Meta::refused(rest));
                         }
                     }

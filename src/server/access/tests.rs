@@ -58,6 +58,10 @@ fn what_is_not_known_is_a_dash() {
     let mut elsewhere = Entry::unknown(Peer::Elsewhere, None, Instant::now());
     elsewhere.answered(400, 100);
     assert!(line(&elsewhere, false).starts_with("- - - ["));
+    let mut refused = refused.began(b"\r\nFOO /\x1b HTTP/1.1\r\nHost: x\r\n");
+    refused.answered(501, 100);
+    let expected = "unix: - - [06/Nov/1994:08:49:37 +0000] \"FOO /\\x1B HTTP/1.1\" 501 0\n";
+    assert_eq!(line(&refused, false), expected);
     let gone = line(&entry("GET / HTTP/1.0\r\n\r\n"), false);
     assert!(gone.ends_with("\"GET / HTTP/1.0\" 499 0\n"), "{gone}");
 }

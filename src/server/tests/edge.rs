@@ -339,7 +339,7 @@ fn each_answer_has_a_line_when_it_is_sent() {
         "\"GET /who HTTP/1.1\" 200 6",
         "\"GET /none HTTP/1.1\" 404 14",
         "\"HEAD /who HTTP/1.0\" 200 0",
-        "\"-\" 400 16",
+        "\"nonsense\" 400 16",
         "\"POST /echo HTTP/1.1\" 413 22",
         "\"POST /echo HTTP/1.1\" 200 4",
     ];

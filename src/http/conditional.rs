@@ -183,7 +183,26 @@ impl<'a> Single<'a> {
 /// A date in any of the three formats (RFC 9110 section 5.6.7), in seconds since 1970.
 fn http_date(value: &[u8]) -> Option<u64> {
     let text = str::from_utf8(value).ok()?;
-    Some(seconds(httpdate::parse_http_date(text).ok()?))
+    match httpdate::parse_http_date(text) {
+        Ok(time) => Some(seconds(time)),
+        Err(_) => before_1970(text),
+    }
+}
+
+/// A date that is good but for a year that `httpdate` does not know: as good as 1970, for it is
+/// before whatever it is compared with.
+#[cold]
+fn before_1970(text: &str) -> Option<u64> {
+    const YEAR: std::ops::Range<usize> = 12..16;
+    let digits = text.get(YEAR)?;
+    let year: u16 = digits.parse().ok()?;
+    if digits.starts_with('+') {
+        return None;
+    }
+    let mut known = text.to_owned();
+    // A leap year, for the 29th of February.
+    known.replace_range(YEAR, "1972");
+    (year < 1970 && httpdate::parse_http_date(&known).is_ok()).then_some(0)
 }
 
 /// Whole seconds: all that a date can say.

@@ -144,9 +144,17 @@ fn dates() {
     }
     assert_eq!((since(BEFORE), until(BEFORE)), (Proceed, Failed));
     assert_eq!((since(AFTER), until(AFTER)), (NotModified, Proceed));
+    for early in [
+        "Wed, 31 Dec 1969 23:59:59 GMT",
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+    ] {
+        assert_eq!((since(early), until(early)), (Proceed, Failed), "{early}");
+    }
     for nonsense in [
         "",
         "0",
+        "Wed, 31 Dec 1969 25:59:59 GMT",
+        "Wed, 31 Dec +969 23:59:59 GMT",
         "yesterday",
         "1994-11-06T08:49:37Z",
         "Sun, 32 Nov 1994 08:49:37 GMT",

@@ -200,8 +200,8 @@ fn before_1970(text: &str) -> Option<u64> {
         return None;
     }
     let mut known = text.to_owned();
-    // A leap year, for the 29th of February.
-    known.replace_range(YEAR, "1972");
+    // After 400 years each date has the same day of the week again.
+    known.replace_range(YEAR, &(year % 400 + 2000).to_string());
     (year < 1970 && httpdate::parse_http_date(&known).is_ok()).then_some(0)
 }
 

@@ -12,8 +12,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Messages that nobody wants yet, in bytes: with more, their sender has to wait.
-const MOST_EARLY: usize = 1024 * 1024;
+/// Messages that nobody wants yet, in bytes: with more, their sender has to wait, and so have
+/// broadcasts, which come the same way.
+const MOST_EARLY: usize = 16 * 1024;
 
 /// What a message costs beside its bytes.
 const MESSAGE_COST: usize = 64;
@@ -213,8 +214,8 @@ impl Life {
         }
     }
 
-    /// Gives the application the messages that have come, once it wants them. Until then a bounded
-    /// number waits here, so that they do not hold up broadcasts, which come the same way.
+    /// Gives the application the messages that have come, once it wants them. Until then a few
+    /// wait here without holding anybody up.
     fn deliver(&mut self) -> io::Result<()> {
         if self.worker.deliver(&mut self.early) {
             self.early_bytes = 0;

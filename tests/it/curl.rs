@@ -3,6 +3,7 @@
 //!
 //! What curl makes of single files is in `files`. Where there is no curl the tests say so and pass.
 
+use crate::descriptors::{counts, settled};
 use crate::support::{Directory, Server, both_modes, wait_until};
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -98,6 +99,8 @@ both_modes! {
         let root = place.file("root");
         let server = Server::start(mode, &["-w1", "--root", root.to_str().unwrap()]);
         if is_there(&server) {
+            curl(server.address(), "/big", &["-r", "0-0"], b"");
+            let descriptors = settled(&server, mode, 1);
             let ask = |more: &[&str]| curl(server.address(), "/big", more, b"").unwrap();
             ask(&["-r", "5000000-5999999"]).is(&whole[5_000_000..6_000_000]);
             ask(&["-r", "-1000"]).is(&whole[whole.len() - 1000..]);
@@ -110,6 +113,7 @@ both_modes! {
             ask(&["--limit-rate", "32M"]).is(&whole);
             ask(&["--compressed"]).is(&whole);
             ask(&["-0"]).is(&whole);
+            wait_until("all descriptors are back", || counts(&server, mode) == descriptors);
         }
         server.stop();
     }
@@ -123,6 +127,7 @@ both_modes! {
         let limits = ["-w1", "--body-memory", "64k", "--max-body", "4M"];
         let server = Server::start(mode, &limits);
         if is_there(&server) {
+            let descriptors = settled(&server, mode, 1);
             let ask = |more: &[&str], input: &[u8]| {
                 let all = [&["-v", "-X", "POST"], more].concat();
                 curl(server.address(), "/echo", &all, input).unwrap()
@@ -149,6 +154,7 @@ both_modes! {
             ask(&["-0", "--data-binary", &body], b"").is(&whole);
             ask(&["--data-binary", &body, "--limit-rate", "32M"], b"").is(&whole);
             ask(&["--compressed", "--data-binary", "@-"], b"few").is(b"few");
+            wait_until("all descriptors are back", || counts(&server, mode) == descriptors);
         }
         server.stop();
     }
@@ -161,6 +167,7 @@ both_modes! {
         let (body, file) = (at(&big), big.to_str().unwrap());
         let server = Server::start(mode, &["-w1"]);
         if is_there(&server) {
+            let descriptors = settled(&server, mode, 1);
             for more in [
                 &["--data-binary", &body][..],
                 &["--data-binary", &body, "-H", "Expect:"],
@@ -171,6 +178,7 @@ both_modes! {
                 let all = [&["-v", "-w", "%{http_code}"], more].concat();
                 curl(server.address(), "/echo", &all, b"").unwrap().is(REFUSAL);
             }
+            wait_until("all descriptors are back", || counts(&server, mode) == descriptors);
         }
         server.stop();
     }
@@ -181,6 +189,7 @@ both_modes! {
         let log = ["-w1", "--log-format", "json", "--access-log", path.to_str().unwrap()];
         let server = Server::start(mode, &log);
         if is_there(&server) {
+            let descriptors = settled(&server, mode, 1);
             let ask = |path: &str, more: &[&str]| curl(server.address(), path, more, b"").unwrap();
             assert_eq!(ask("/slow?ms=1000", &["--max-time", "0.2"]).code, 28);
             assert_eq!(ask("/stream?n=1000000000000", &["--max-time", "0.2"]).code, 28);
@@ -195,6 +204,7 @@ both_modes! {
             // To the end of the connection, as there were no chunks then.
             let old = ask("/stream?n=1000", &["-v", "-0"]);
             assert!(!old.is(lines.as_bytes()).said.contains("< Transfer-Encoding"), "{}", old.said);
+            wait_until("all descriptors are back", || counts(&server, mode) == descriptors);
         }
         // Which does not wait for them.
         server.stop();
@@ -203,6 +213,7 @@ both_modes! {
     fn it_can_be_a_proxy(mode) {
         let server = Server::start(mode, &["-w1", "--proxy-protocol", "127.0.0.0/8"]);
         if is_there(&server) {
+            let descriptors = settled(&server, mode, 1);
             let ask = |more: &[&str]| {
                 let all = [&["-w", "%{http_code}"], more].concat();
                 curl(server.address(), "/status/204", &all, b"").unwrap()
@@ -210,6 +221,7 @@ both_modes! {
             ask(&["--haproxy-protocol"]).is(b"204");
             ask(&["--haproxy-protocol", "-0"]).is(b"204");
             ask(&[]).is(b"400 Bad Request\n400");
+            wait_until("all descriptors are back", || counts(&server, mode) == descriptors);
         }
         server.stop();
     }

@@ -240,9 +240,7 @@ impl Request {
     /// kept (RFC 6265 5.4). They are the client's to choose, so believe none that is not signed or
     /// looked up.
     pub fn cookies(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        self.headers()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("cookie"))
-            .flat_map(|(_, value)| http::cookie_pairs(value))
+        self.header_all("cookie").flat_map(http::cookie_pairs)
     }
 
     /// The value of the first cookie of that name, which is the one with the longest path

@@ -31,10 +31,6 @@ thread_local! {
 /// The longest id that is taken from a proxy, in bytes.
 const LONGEST_ID: usize = 128;
 
-fn is_id_field(name: &str) -> bool {
-    name.eq_ignore_ascii_case("x-request-id")
-}
-
 /// An id that no other request has: a process's own random beginning, and the request's number
 /// where a permutation of the process's own puts it, so that it does not tell how many there were.
 /// Unique, that is, and no secret.
@@ -79,9 +75,8 @@ pub(crate) struct Parts {
     /// The body, where it is still arriving.
     pub(crate) reader: Option<BodyReader>,
     pub(crate) trailers: Vec<(String, Vec<u8>)>,
-    pub(crate) peer: Option<SocketAddr>,
-    /// The other end is a unix socket of this machine.
-    local: bool,
+    /// Nothing before it is known.
+    pub(crate) peer: Option<Peer>,
     pub(crate) worker: u32,
     /// Whose word about clients and request ids counts, where anybody's does.
     pub(crate) trusted: Option<Arc<Trusted>>,
@@ -96,28 +91,23 @@ impl Parts {
         SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
     }
 
-    /// Notes who sent the request.
-    pub(crate) fn set_peer(&mut self, peer: Peer) {
-        self.peer = match peer {
+    /// The address at the other end of the connection, where it has one.
+    fn address(&self) -> Option<SocketAddr> {
+        match self.peer? {
             Peer::Inet(address) => Some(address),
             Peer::Unix | Peer::Elsewhere => None,
-        };
-        self.local = peer == Peer::Unix;
+        }
     }
 
     /// Whether the other end is a proxy that is believed; all who are, then.
     fn believed(&self) -> Option<&Trusted> {
         let trusted = self.trusted.as_deref()?;
-        let believed = match self.peer {
-            Some(address) => trusted.proxies.contains(address.ip()),
-            None => self.local && trusted.proxies.contains_unix(),
-        };
-        believed.then_some(trusted)
+        trusted.proxies.has(self.peer?).then_some(trusted)
     }
 
     /// Who sent the request, by its connection or by what trusted proxies say.
     pub(crate) fn client(&self) -> ForwardedClient {
-        let peer = self.peer.map(|address| address.ip());
+        let peer = self.address().map(|address| address.ip());
         match self.believed() {
             Some(trusted) => {
                 let Trusted { proxies, fields } = trusted;
@@ -137,9 +127,8 @@ impl Parts {
             return Some(id);
         }
         self.believed()?;
-        let mut all = self.head.fields();
-        let mut given = all.by_ref().filter(|(name, _)| is_id_field(name));
-        let (_, id) = given.next()?;
+        let mut given = self.head.get_all("x-request-id");
+        let id = given.next()?;
         let plain = (1..=LONGEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
         let quiet = !id.iter().any(|byte| b"\"\\<>".contains(byte));
         // Two are none: the next reader might take the other.
@@ -273,6 +262,11 @@ impl Request {
         self.parts().head.get(name)
     }
 
+    /// The values of all fields of that name, in any case, in order.
+    pub(crate) fn header_all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.parts().head.get_all(name)
+    }
+
     /// All fields, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.parts().head.fields()
@@ -324,7 +318,7 @@ impl Request {
     /// that is to say so by the PROXY protocol, what it says: `None` for a unix socket of its own
     /// machine.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.parts().peer
+        self.parts().address()
     }
 
     /// The client's address: of the other end of the connection, or where that is a trusted proxy

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::framing::Occurs;
 use super::grammar::{is_etagc, is_ows};
 use super::method::Method;
 
@@ -154,29 +155,11 @@ fn any_tag(values: &[&[u8]], found: impl Fn(Tag<'_>) -> bool) -> bool {
     any
 }
 
-/// A field that is given once, or not as it should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Single<'a> {
-    #[default]
-    Absent,
-    Once(&'a [u8]),
-    Again,
-}
-
-impl<'a> Single<'a> {
-    fn note(&mut self, value: &'a [u8]) {
-        *self = match self {
-            Self::Absent => Self::Once(value),
-            Self::Once(_) | Self::Again => Self::Again,
-        };
-    }
-
-    /// The date, where there is one and it is one (13.1.3: a list, or what is no date, is ignored).
-    fn date(self) -> Option<u64> {
-        match self {
-            Self::Once(value) => http_date(value),
-            Self::Absent | Self::Again => None,
-        }
+/// The date of a field, where there is one and it is one (13.1.3: a list, or what is no date, is ignored).
+fn date(field: Occurs<'_>) -> Option<u64> {
+    match field {
+        Occurs::Once(value) => http_date(value),
+        Occurs::Never | Occurs::Again => None,
     }
 }
 
@@ -248,10 +231,10 @@ pub enum Verdict {
 pub struct Conditions<'a> {
     matching: Vec<&'a [u8]>,
     none_matching: Vec<&'a [u8]>,
-    modified_since: Single<'a>,
-    unmodified_since: Single<'a>,
-    range: Single<'a>,
-    if_range: Single<'a>,
+    modified_since: Occurs<'a>,
+    unmodified_since: Occurs<'a>,
+    range: Occurs<'a>,
+    if_range: Occurs<'a>,
 }
 
 impl<'a> Conditions<'a> {
@@ -265,13 +248,13 @@ impl<'a> Conditions<'a> {
             } else if is("if-none-match") {
                 conditions.none_matching.push(value);
             } else if is("if-modified-since") {
-                conditions.modified_since.note(value);
+                conditions.modified_since.add(value);
             } else if is("if-unmodified-since") {
-                conditions.unmodified_since.note(value);
+                conditions.unmodified_since.add(value);
             } else if is("if-range") {
-                conditions.if_range.note(value);
+                conditions.if_range.add(value);
             } else if is("range") {
-                conditions.range.note(value);
+                conditions.range.add(value);
             }
         }
         conditions
@@ -287,7 +270,7 @@ impl<'a> Conditions<'a> {
             if !any_tag(&self.matching, strongly) {
                 return Verdict::Failed;
             }
-        } else if let (Some(since), Some(modified)) = (self.unmodified_since.date(), modified)
+        } else if let (Some(since), Some(modified)) = (date(self.unmodified_since), modified)
             && modified > since
         {
             return Verdict::Failed;
@@ -304,7 +287,7 @@ impl<'a> Conditions<'a> {
                 };
             }
         } else if let (true, Some(since), Some(modified)) =
-            (reads, self.modified_since.date(), modified)
+            (reads, date(self.modified_since), modified)
             && modified <= since
         {
             return Verdict::NotModified;
@@ -318,17 +301,17 @@ impl<'a> Conditions<'a> {
     /// A date is a strong validator only when the representation cannot change once more within the second that it
     /// names (8.8.2.2): leave [`Validators::modified`] out while that is less than a second ago.
     pub fn range(&self, method: Method, current: Validators<'_>) -> Option<&'a [u8]> {
-        let Single::Once(range) = self.range else {
+        let Occurs::Once(range) = self.range else {
             return None;
         };
         let same = match self.if_range {
-            Single::Absent => true,
-            Single::Again => false,
+            Occurs::Never => true,
+            Occurs::Again => false,
             // 13.1.5: a quote among the first three characters tells a tag from a date.
-            Single::Once(value) if value.iter().take(3).any(|&byte| byte == b'"') => {
+            Occurs::Once(value) if value.iter().take(3).any(|&byte| byte == b'"') => {
                 current.etag.is_some_and(|tag| tag.matches_strongly(value))
             }
-            Single::Once(value) => {
+            Occurs::Once(value) => {
                 let date = http_date(value);
                 date.is_some() && date == current.modified.map(seconds)
             }

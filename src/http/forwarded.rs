@@ -4,7 +4,7 @@
 //! Owns the grammar and the walk from the nearest hop back to the client. Whom to believe comes
 //! from the caller: what stands left of the first hop that is not trusted may be anybody's words.
 
-use super::grammar::{is_ows, is_token, list, trim_ows};
+use super::grammar::{is_ows, is_token, members, trim_ows};
 use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -287,9 +287,8 @@ fn hops_of_x_forwarded<'a>(
     hosts: impl Iterator<Item = &'a [u8]>,
     schemes: impl Iterator<Item = &'a [u8]>,
 ) -> Vec<Option<Hop>> {
-    let filled = |element: &&[u8]| !element.is_empty();
-    let hosts: Vec<_> = hosts.flat_map(list).filter(filled).collect();
-    let schemes: Vec<_> = schemes.flat_map(list).filter(filled).collect();
+    let hosts: Vec<_> = hosts.flat_map(members).collect();
+    let schemes: Vec<_> = schemes.flat_map(members).collect();
     let last = schemes.last().and_then(|words| scheme(words));
     if hosts.is_empty() {
         return vec![Some(Hop {

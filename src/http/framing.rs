@@ -16,7 +16,7 @@ pub enum Framing {
     Chunked,
 }
 
-/// A field that may stand once in a head.
+/// A field that should stand once in a head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Occurs<'b> {
     #[default]
@@ -26,7 +26,7 @@ pub(super) enum Occurs<'b> {
 }
 
 impl<'b> Occurs<'b> {
-    fn add(&mut self, value: &'b [u8]) {
+    pub(super) fn add(&mut self, value: &'b [u8]) {
         *self = match self {
             Self::Never => Self::Once(value),
             Self::Once(_) | Self::Again => Self::Again,

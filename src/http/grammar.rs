@@ -159,6 +159,11 @@ pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(trim_ows)
 }
 
+/// The elements of a list that count: empty ones mean nothing to a recipient (RFC 9110 section 5.6.1.2).
+pub(crate) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list(value).filter(|element| !element.is_empty())
+}
+
 /// The value of a hexadecimal digit.
 pub(super) const fn hex(b: u8) -> Option<u8> {
     match b {

@@ -336,6 +336,13 @@ impl Head {
             .map(|field| field.value.of_bytes(&self.bytes))
     }
 
+    /// The values of all fields of that name, in order, compared without case: one list in several fields, or a field
+    /// that stands too often (RFC 9110 section 5.3).
+    pub(crate) fn get_all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let same = move |(known, _): &(&str, _)| known.eq_ignore_ascii_case(name);
+        self.fields().filter(same).map(|(_, value)| value)
+    }
+
     /// Every field in order: its name as sent, and its value without white space around it.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
         self.fields.iter().map(|field| {

@@ -116,7 +116,7 @@ impl Edge {
     /// Notes in a request whose head is there what it may be asked. What is to be known of it when
     /// its answer goes out, if anything is.
     pub(super) fn arrived(&self, parts: &mut Parts, peer: Peer) -> Option<Box<Entry>> {
-        parts.set_peer(peer);
+        parts.peer = Some(peer);
         parts.trusted.clone_from(&self.trusted);
         if self.request_ids {
             parts.id();

@@ -52,11 +52,7 @@ impl From<io::Error> for Refusal {
                 ABSENT
             }
             Some(EACCES | EPERM) => Self::new(403, "a file that may not be read"),
-            Some(EAGAIN | ENOMEM) => {
-                complain(&error);
-                Self::new(503, "no file can be opened now").with("Retry-After", "1")
-            }
-            _ if is_out_of_descriptors(&error) => {
+            errno if matches!(errno, Some(EAGAIN | ENOMEM)) || is_out_of_descriptors(&error) => {
                 complain(&error);
                 Self::new(503, "no file can be opened now").with("Retry-After", "1")
             }
@@ -250,9 +246,8 @@ impl Files {
             return Ok(plain(false));
         }
         let available: Vec<_> = neighbours.iter().map(|(coding, ..)| *coding).collect();
-        let fields = request.headers();
-        let fields = fields.filter(|(name, _)| name.eq_ignore_ascii_case("accept-encoding"));
-        let coding = AcceptEncoding::of(fields.map(|(_, value)| value)).choose(&available);
+        let accepts = AcceptEncoding::of(request.header_all("accept-encoding"));
+        let coding = accepts.choose(&available);
         let found = neighbours.iter().find(|(other, ..)| *other == coding);
         if let Some((_, path, facts)) = found
             // One that cannot be opened is as good as none.

@@ -152,7 +152,7 @@ impl Store {
 
     /// What a path leads to now; empty for the directory itself.
     pub(super) fn facts(&mut self, path: &[u8]) -> io::Result<Facts> {
-        let path = if path.is_empty() { b"." } else { path };
+        let path = place(path);
         let found = self.opening(|root| root.facts(path));
         if self.root_was_removed(&found) {
             // Built anew at the same place, say: no reason to wait for a reload.
@@ -250,7 +250,7 @@ impl Store {
 
     /// What is in a directory, `most` names at most.
     pub(super) fn names(&mut self, path: &[u8], most: usize) -> io::Result<Vec<listing::Name>> {
-        let path = if path.is_empty() { b"." } else { path };
+        let path = place(path);
         self.opening(|root| root.names(path, most))
     }
 
@@ -264,6 +264,11 @@ impl Store {
     pub(super) fn count(&self) -> usize {
         self.kept.len()
     }
+}
+
+/// A path as the kernel wants it, which has no empty one.
+fn place(path: &[u8]) -> &[u8] {
+    if path.is_empty() { b"." } else { path }
 }
 
 /// Whether this thread has `most` files open.

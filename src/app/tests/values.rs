@@ -118,7 +118,7 @@ fn a_request_shows_what_was_sent() {
     parts.trailers.push(("Sum".into(), b"4".to_vec()));
     parts.worker = 3;
     let peer: SocketAddr = "192.0.2.1:80".parse().unwrap();
-    parts.set_peer(Peer::Inet(peer));
+    parts.peer = Some(Peer::Inet(peer));
     let request = Request::new(parts);
     assert_eq!(request.method(), Method::Post);
     assert_eq!(request.version(), crate::http::Version::Http11);
@@ -150,7 +150,7 @@ fn nothing_of_a_request_is_left_in_the_next_one() {
             let address = &raw const *first as usize;
             first.body.extend(b"secret");
             first.trailers.push(("Secret".into(), b"secret".to_vec()));
-            first.set_peer(Peer::Inet("192.0.2.1:80".parse().unwrap()));
+            first.peer = Some(Peer::Inet("192.0.2.1:80".parse().unwrap()));
             finish(app.call(Request::new(first), None));
             let second = parts("GET", if big { "/users/me" } else { "/" });
             assert_eq!(&raw const *second as usize, address);
@@ -163,7 +163,7 @@ fn nothing_of_a_request_is_left_in_the_next_one() {
             drop(request);
             // Asked for what only the first one had.
             let mut third = parts("GET", "/");
-            third.set_peer(Peer::Unix);
+            third.peer = Some(Peer::Unix);
             let request = Request::new(third);
             assert_eq!(request.peer(), None);
         }

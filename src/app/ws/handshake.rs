@@ -3,7 +3,7 @@
 //! Owns what a client's request must say; leaves the answer to `upgrade` and the server.
 
 use crate::app::Request;
-use crate::http::{Method, Version, is_token};
+use crate::http::{Method, Version, is_token, members};
 use data_encoding::BASE64;
 use sha1::{Digest, Sha1};
 
@@ -81,7 +81,7 @@ where
     };
     let names = |field, token: &str| {
         let token = token.as_bytes();
-        all(field).any(|value| list(value).any(|one| one.eq_ignore_ascii_case(token)))
+        all(field).any(|value| members(value).any(|one| one.eq_ignore_ascii_case(token)))
     };
     if version != Version::Http11 {
         return Err(bad("HTTP/1.0 has no upgrade"));
@@ -103,7 +103,7 @@ where
         .filter(|key| is_key(key))
         .ok_or(bad("Sec-WebSocket-Key is not one key of 16 octets"))?;
     let mut protocols = Vec::new();
-    for name in all("sec-websocket-protocol").flat_map(list) {
+    for name in all("sec-websocket-protocol").flat_map(members) {
         let name = str::from_utf8(name)
             .ok()
             .filter(|name| is_token(name.as_bytes()));
@@ -137,12 +137,6 @@ fn once<'r>(mut values: impl Iterator<Item = &'r [u8]>) -> Option<&'r [u8]> {
     values.next().is_none().then_some(first)
 }
 
-/// The elements of a list; empty ones mean nothing (RFC 9110 5.6.1).
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let elements = value.split(|&b| b == b',').map(<[u8]>::trim_ascii);
-    elements.filter(|one| !one.is_empty())
-}
-
 fn is_key(key: &[u8]) -> bool {
     BASE64.decode(key).is_ok_and(|octets| octets.len() == KEY)
 }
@@ -163,7 +157,7 @@ fn is_extension_list(value: &[u8]) -> bool {
         let name = sides.next().is_some_and(is_token);
         name && sides.next().is_none_or(|value| is_token(unquoted(value)))
     };
-    list(value).all(|extension| {
+    members(value).all(|extension| {
         let mut parts = extension.split(|&b| b == b';').map(<[u8]>::trim_ascii);
         parts.next().is_some_and(is_token) && parts.all(parameter)
     })

@@ -19,7 +19,7 @@ fn entry(head: &str) -> Entry {
     };
     let parsed = parts.head.parse(head.as_bytes(), &limits).unwrap();
     assert_eq!(parsed, Parsed::Complete(head.len()));
-    parts.set_peer(peer());
+    parts.peer = Some(peer());
     Entry::of(&parts, peer(), Instant::now())
 }
 

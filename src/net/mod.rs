@@ -8,6 +8,7 @@ mod listen;
 mod mailbox;
 mod networks;
 mod poll;
+mod seldom;
 mod timers;
 
 pub use listen::Listen;
@@ -18,4 +19,5 @@ pub(crate) use poll::{
     Reactor, Ready, Waker, deregister, register, register_listener, register_once, register_reader,
     token,
 };
+pub(crate) use seldom::Seldom;
 pub(crate) use timers::Timers;

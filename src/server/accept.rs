@@ -5,10 +5,6 @@ use super::{Handed, Server};
 use crate::net::token::LISTENERS;
 use crate::sys::listener::Peer;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
-
-/// How often it is worth a line in the log that there is no room.
-const SILENCE: Duration = Duration::from_secs(10);
 
 impl Server {
     /// Accepts a bounded burst.
@@ -39,9 +35,7 @@ impl Server {
 
     /// Says that there is no room: seldom, since at the limit it is so with every connection.
     fn say_full(&mut self) {
-        let now = self.turn.now;
-        if self.silent_until.is_none_or(|until| until <= now) {
-            self.silent_until = Some(now + SILENCE);
+        if self.full.is_due(self.turn.now) {
             log::warn!("no room for more connections; accepting goes on when one ends");
         }
     }

@@ -7,6 +7,7 @@
 use super::date::Date;
 use crate::app::Parts;
 use crate::http::{Method, Version};
+use crate::net::Seldom;
 use crate::sys::lines::{self, Kind, WHOLE_IN_A_PIPE};
 use crate::sys::listener::Peer;
 use std::fmt;
@@ -23,9 +24,6 @@ const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
 /// What may wait for a reader that does not read; more is lost.
 const MOST_BYTES: usize = 1024 * 1024;
-
-/// How often it is worth a line in the other log that lines are lost.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// What is kept of a line that is no request's.
 const LONGEST_LINE: usize = 1024;
@@ -226,7 +224,8 @@ pub(super) struct Log {
     /// The reader does not read: nothing is written before `flush_at`.
     blocked: bool,
     lost: u64,
-    silent_until: Option<Instant>,
+    /// When it is to be said that lines are lost.
+    losing: Seldom,
 }
 
 impl Log {
@@ -241,14 +240,14 @@ impl Log {
             flush_at: None,
             blocked: false,
             lost: 0,
-            silent_until: None,
+            losing: Seldom::default(),
         }
     }
 
     /// Adds the line of `entry`.
     pub(super) fn add(&mut self, entry: &Entry, date: &Date, now: Instant) {
         if self.buffer.len() >= MOST_BYTES {
-            self.lose(1, now);
+            self.lose(1, None, now);
             return;
         }
         if self.buffer.is_empty() && std::mem::take(&mut self.torn) {
@@ -309,16 +308,15 @@ impl Log {
     fn give_up(&mut self, written: &mut usize, error: &io::Error, now: Instant) {
         let lines = memchr::memchr_iter(b'\n', &self.buffer[*written..]).count();
         *written = self.buffer.len();
-        if self.silent_until.is_none_or(|until| until <= now) {
-            log::error!("the access log of worker {}: {error}", self.worker);
-        }
-        self.lose(lines as u64, now);
+        self.lose(lines as u64, Some(error), now);
     }
 
-    fn lose(&mut self, lines: u64, now: Instant) {
+    fn lose(&mut self, lines: u64, why: Option<&io::Error>, now: Instant) {
         self.lost += lines;
-        if self.silent_until.is_none_or(|until| until <= now) {
-            self.silent_until = Some(now + SILENCE);
+        if self.losing.is_due(now) {
+            if let Some(error) = why {
+                log::error!("the access log of worker {}: {error}", self.worker);
+            }
             self.say_lost();
         }
     }
@@ -338,7 +336,7 @@ impl Log {
             let rest = memchr::memchr(b'\n', &self.buffer);
             self.buffer
                 .drain(..rest.map_or(self.buffer.len(), |end| end + 1));
-            self.lose(1, now);
+            self.lose(1, None, now);
         }
         self.kind = kind_of(&file);
         self.file = Arc::new(file);

@@ -11,14 +11,11 @@ use super::respond::Meta;
 use super::{Server, Turn};
 use crate::app::{Parts, Response, Trusted, next_id};
 use crate::http::{Error, ForwardedFields, ProxyHeader};
-use crate::net::Networks;
+use crate::net::{Networks, Seldom};
 use crate::sys::listener::Peer;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How often it is worth a line in the log that a balancer is not set up as it should be.
-const SILENCE: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 /// Whose word counts about who is at the other end. Nobody's, unless it is set.
 ///
@@ -68,8 +65,8 @@ pub(super) struct Edge {
     server_header: Option<String>,
     request_ids: bool,
     log: Option<Log>,
-    /// Until when it need not be said again that a balancer is not set up as it should be.
-    silent_until: Option<Instant>,
+    /// When it is to be said that a balancer is not set up as it should be.
+    unannounced: Seldom,
 }
 
 impl Edge {
@@ -92,7 +89,7 @@ impl Edge {
             server_header,
             request_ids,
             log: access_log.map(|file| Log::new(file, log_format, worker)),
-            silent_until: None,
+            unannounced: Seldom::default(),
         }
     }
 
@@ -103,8 +100,7 @@ impl Edge {
 
     /// Says, now and then, that a peer which must name its clients does not.
     fn complain(&mut self, peer: Peer, error: Error, now: Instant) {
-        if self.silent_until.is_none_or(|until| until <= now) {
-            self.silent_until = Some(now + SILENCE);
+        if self.unannounced.is_due(now) {
             let who = match peer {
                 Peer::Inet(address) => address.ip().to_string(),
                 _ => "a unix peer".to_owned(),

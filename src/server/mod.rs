@@ -36,7 +36,7 @@ pub(crate) use crate::ipc::HANDED_BYTES;
 use crate::metrics::Counters;
 pub(crate) use crate::net::MAX_BACKLOG;
 use crate::net::token::{FIRST, Key};
-use crate::net::{Mailbox, Ready, Timers, Waker, register};
+use crate::net::{Mailbox, Ready, Seldom, Timers, Waker, register};
 use crate::pool::{Done, OnStart, Pool};
 use crate::sys::listener::{Listener, Peer};
 use alarms::Alarms;
@@ -140,8 +140,8 @@ pub(crate) struct Server {
     gate: Gate,
     /// Connections for others to go on with.
     given_back: Vec<(OwnedFd, Handed)>,
-    /// Until when it need not be said again that there is no room.
-    silent_until: Option<Instant>,
+    /// When it is to be said that there is no room.
+    full: Seldom,
 }
 
 impl Server {
@@ -193,7 +193,7 @@ impl Server {
             again: Vec::new(),
             gate: Gate::default(),
             given_back: Vec::new(),
-            silent_until: None,
+            full: Seldom::default(),
         }
     }
 

@@ -6,9 +6,10 @@ use crate::app::{Body, Pieces, Request, Response};
 use crate::http::{
     self, AcceptEncoding, ByteRange, Coding, Conditions, ETag, Ranges, Validators, Verdict,
 };
+use crate::net::Seldom;
 use crate::sys::beneath::{Facts, Kind};
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,12 +68,9 @@ impl From<io::Error> for Refusal {
 /// One line in the log for many failures at once.
 fn complain(error: &io::Error) {
     thread_local! {
-        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+        static FAILURES: RefCell<Seldom> = const { RefCell::new(Seldom::every(QUIET)) };
     }
-    let now = Instant::now();
-    let silent = |last| now.saturating_duration_since(last) < QUIET;
-    if !LAST.get().is_some_and(silent) {
-        LAST.set(Some(now));
+    if FAILURES.with_borrow_mut(|failures| failures.is_due(Instant::now())) {
         log::error!("a file cannot be opened: {error}");
     }
 }

@@ -64,9 +64,7 @@ impl std::error::Error for BodyError {}
 
 impl From<BodyError> for Response {
     fn from(error: BodyError) -> Self {
-        let reason = http::reason(error.status);
-        let text = format!("{} {reason}: {error}\n", error.status);
-        let response = Response::text(text).with_status(error.status);
+        let response = Response::refusal(error.status, error);
         match error.wanted {
             Some(wanted) => response.header("Accept", wanted),
             None => response,

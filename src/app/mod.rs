@@ -395,10 +395,7 @@ impl App {
 
     /// The answer to something that no handler answers: the hook's, or a plain line.
     pub(crate) fn failure(&self, failure: Failure) -> Response {
-        let plain = || {
-            let reason = crate::http::reason(failure.status);
-            Response::text(format!("{} {reason}\n", failure.status))
-        };
+        let plain = || Response::plain(failure.status);
         let response = match &self.error_hook {
             None => plain(),
             Some(hook) => {
@@ -411,7 +408,7 @@ impl App {
         let response = response.with_status(failure.status);
         match self.secure {
             true => secure::add(response),
-            false => response.or_header("X-Content-Type-Options", "nosniff"),
+            false => response.nosniff(),
         }
     }
 

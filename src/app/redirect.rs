@@ -2,7 +2,6 @@
 //! the value of one field.
 
 use super::Response;
-use crate::http;
 
 impl Response {
     /// Sends the client to `location`, an absolute or relative reference (RFC 9110 10.2.2).
@@ -32,9 +31,7 @@ impl Response {
             log::error!("a handler redirected with status {status}; sent 500");
             return Self::new(500);
         }
-        Self::text(format!("{status} {}\n", http::reason(status)))
-            .with_status(status)
-            .header("Location", reference(location.as_ref()))
+        Self::plain(status).header("Location", reference(location.as_ref()))
     }
 }
 

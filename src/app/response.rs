@@ -192,6 +192,22 @@ impl Response {
         (sender, response)
     }
 
+    /// The status and its name as text: `404 Not Found`.
+    pub(crate) fn plain(status: u16) -> Self {
+        Self::text(format!("{status} {}\n", http::reason(status))).with_status(status)
+    }
+
+    /// The same with a word about what is wrong, which must not tell a client more than it may know.
+    pub(crate) fn refusal(status: u16, what: impl fmt::Display) -> Self {
+        let reason = http::reason(status);
+        Self::text(format!("{status} {reason}: {what}\n")).with_status(status)
+    }
+
+    /// The same, and no browser is to guess what it is, unless something is said of that already.
+    pub(crate) fn nosniff(self) -> Self {
+        self.or_header("X-Content-Type-Options", "nosniff")
+    }
+
     /// The same as 101: `protocol` goes on with the connection, by that name (RFC 9110 7.8).
     #[must_use]
     pub(crate) fn switch(mut self, name: &'static str, protocol: Box<dyn Protocol>) -> Self {
@@ -204,9 +220,7 @@ impl Response {
 
     /// 426: only by that protocol (RFC 9110 15.5.22).
     pub(crate) fn upgrade_required(name: &str) -> Self {
-        Self::text("426 Upgrade Required\n")
-            .with_status(426)
-            .header("Upgrade", name)
+        Self::plain(426).header("Upgrade", name)
     }
 
     /// The same with fields behind its stream (RFC 9112 7.1.2), made when the last piece is out: a
@@ -426,9 +440,7 @@ impl<T: IntoResponse> IntoResponse for Option<T> {
     fn into_response(self) -> Response {
         match self {
             Some(answer) => answer.into_response(),
-            None => Response::text("404 Not Found\n")
-                .with_status(404)
-                .header("X-Content-Type-Options", "nosniff"),
+            None => Response::plain(404).nosniff(),
         }
     }
 }

@@ -125,7 +125,7 @@ impl Files {
         let more = names.len() > listing::MOST;
         names.truncate(listing::MOST);
         let page = listing::page(place, names, self.dotfiles, more);
-        Ok(Response::html(page).header("X-Content-Type-Options", "nosniff"))
+        Ok(Response::html(page).nosniff())
     }
 
     fn file(
@@ -185,7 +185,7 @@ impl Files {
         let mut response = Response::new(status)
             .with_body(Body::Pieces(pieces))
             .header("Content-Type", media.as_bytes())
-            .header("X-Content-Type-Options", "nosniff")
+            .nosniff()
             .header("Accept-Ranges", "bytes")
             .header("Last-Modified", chosen.open.modified_by(now));
         if let Ranges::One(range) = ranges {
@@ -319,10 +319,7 @@ fn to_slash(request: &Request, prefix: &str, path: &[u8]) -> Response {
         place.push('?');
         place += query;
     }
-    Response::text("301 Moved Permanently\n")
-        .with_status(301)
-        .header("Location", place)
-        .header("X-Content-Type-Options", "nosniff")
+    Response::plain(301).header("Location", place).nosniff()
 }
 
 /// The media type by the ending of a name; text is taken for UTF-8.

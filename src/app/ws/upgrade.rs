@@ -185,10 +185,7 @@ fn refused(refusal: Refusal) -> Response {
     if status == 426 {
         return Response::upgrade_required("websocket").header("Sec-WebSocket-Version", "13");
     }
-    let reason = crate::http::reason(status);
-    let response = Response::text(format!("{status} {reason}: {what}\n"))
-        .with_status(status)
-        .header("X-Content-Type-Options", "nosniff");
+    let response = Response::refusal(status, what).nosniff();
     match status {
         405 => response.header("Allow", "GET"),
         _ => response,

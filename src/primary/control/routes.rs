@@ -146,9 +146,7 @@ fn worker(request: &Request) -> Result<WorkerId, String> {
 
 /// What holds for every answer: it is about this moment, and what it says it is.
 fn plain(response: Response) -> Response {
-    response
-        .header("Cache-Control", "no-store")
-        .header("X-Content-Type-Options", "nosniff")
+    response.header("Cache-Control", "no-store").nosniff()
 }
 
 /// An answer as JSON.

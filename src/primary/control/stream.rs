@@ -84,7 +84,7 @@ impl Primary {
         let response = response
             .header("Content-Type", "text/event-stream")
             .header("Cache-Control", "no-store")
-            .header("X-Content-Type-Options", "nosniff");
+            .nosniff();
         // Nothing has been sent yet, so there is room.
         let _ = feed.try_send("retry: 1000\n\n");
         if figures && let Some(text) = as_text("status", None, &self.status()) {

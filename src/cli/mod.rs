@@ -161,7 +161,7 @@ fn cluster(serve: &Serve) -> crate::Result<Cluster> {
     let mut cluster = Cluster::new(app)
         .mode(serve.mode)
         .workers(serve.workers)
-        .schedule(serve.schedule)
+        .schedule(serve.schedule.clone())
         .limits(serve.limits())
         .drain_timeout(serve.drain_timeout);
     for address in &serve.listen {

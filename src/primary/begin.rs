@@ -127,7 +127,7 @@ impl Cluster {
         let settings = Settings {
             mode: self.mode,
             workers,
-            schedule: self.schedule,
+            schedule: self.schedule.clone(),
             addresses: ports.addresses(),
             pool,
             drain_timeout: self.drain_timeout,

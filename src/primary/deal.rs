@@ -1,10 +1,12 @@
 //! Connections: accepting them, dealing them out, taking them back.
 
 use super::hands::Arrival;
+use super::rendezvous::Affinity;
 use super::{Primary, SchedulingPolicy};
 use crate::ipc::FLUSH_AGAIN;
 use crate::server::MAX_BACKLOG;
 use crate::server::gate::Accepted;
+use crate::sys::listener::Peer;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -40,12 +42,21 @@ impl Primary {
             let accepted = self.ports.gate.accept(self.reactor.registry(), token, now);
             match accepted {
                 Accepted::Connection(socket, peer) => {
-                    let arrival = Arrival::fresh(socket, peer, listener);
-                    self.waiting.push_back(arrival);
+                    self.arrived(Arrival::fresh(socket, peer, listener));
                 }
                 Accepted::Nothing => break,
             }
         }
+    }
+
+    /// A connection that is to be dealt.
+    fn arrived(&mut self, mut arrival: Arrival) {
+        if self.policy == SchedulingPolicy::StickyIp
+            && let Peer::Inet(address) = arrival.handed.peer
+        {
+            arrival.affinity = Some(Affinity::of_ip(address.ip()));
+        }
+        self.waiting.push_back(arrival);
     }
 
     /// How many that wait are offered before the next connection of `listener`. Those of another
@@ -69,13 +80,14 @@ impl Primary {
         }
         if self.inspect_at.is_some_and(|at| at <= now) {
             self.inspect_at = None;
-            self.waiting.extend(self.members.take_back(now));
+            let back = self.members.take_back(self.policy.is_sticky(), now);
+            self.waiting.extend(back);
         }
         self.offer_at = None;
         if !self.waiting.is_empty() {
             let limit = self.rules.settings.limits.connections;
             self.members
-                .deal(&mut self.waiting, &mut self.round, self.policy, limit, now);
+                .deal(&mut self.waiting, &mut self.round, &self.policy, limit, now);
         }
         if !self.waiting.is_empty() || self.stop_asked.is_some() {
             self.offer_at = Some(now + OFFER_AGAIN);
@@ -119,7 +131,7 @@ impl Primary {
         }
         let serves = |number: u32, place: usize| serving.contains(&(number, place));
         self.ports
-            .mind(self.reactor.registry(), self.policy, serves);
+            .mind(self.reactor.registry(), &self.policy, serves);
         self.watch_sockets();
     }
 
@@ -202,8 +214,7 @@ impl Primary {
                 break;
             };
             let listener = self.ports.number_of(token).unwrap_or_default();
-            let arrival = Arrival::fresh(socket, peer, listener);
-            self.waiting.push_back(arrival);
+            self.arrived(Arrival::fresh(socket, peer, listener));
         }
         self.ports.close_all(self.reactor.registry());
         self.stop_asked = Some(now);

@@ -3,6 +3,7 @@
 //! Owns the primary's copies: each is kept until the worker's word on the board says that it took
 //! the connection, so that what a dead or stopped worker never took goes to another.
 
+use super::rendezvous::Affinity;
 use crate::board::Slot;
 use crate::ipc::{HAND, Handed};
 use crate::sys::listener::Peer;
@@ -17,6 +18,8 @@ pub(super) struct Arrival {
     pub(super) handed: Handed,
     /// The listener it came in by.
     pub(super) listener: u32,
+    /// Whose it is, where the policy keeps clients with their workers.
+    pub(super) affinity: Option<Affinity>,
 }
 
 impl Arrival {
@@ -27,6 +30,7 @@ impl Arrival {
             socket,
             handed,
             listener,
+            affinity: None,
         }
     }
 }
@@ -74,6 +78,12 @@ impl Hand {
     pub(super) fn resumed(handed: u64, untaken: Vec<Arrival>, now: Instant) -> Self {
         let untaken = untaken.into_iter().map(|arrival| (arrival, now)).collect();
         Self { untaken, handed }
+    }
+
+    /// Whether it has one that would be as well off with another worker.
+    pub(super) fn has_free(&self) -> bool {
+        let mut all = self.untaken.iter();
+        all.any(|(arrival, _)| arrival.affinity.is_none())
     }
 
     /// Since when the oldest untaken one waits.

@@ -361,7 +361,8 @@ impl Members {
     }
 
     /// Takes back what workers that stand still have not taken, if another could take it.
-    pub(super) fn take_back(&mut self, now: Instant) -> Vec<Arrival> {
+    /// Where they are `sticky`, those that belong to one stay with it.
+    pub(super) fn take_back(&mut self, sticky: bool, now: Instant) -> Vec<Arrival> {
         let mut back = Vec::new();
         if !self.0.values().any(|member| member.serves(now)) {
             return back;
@@ -370,10 +371,12 @@ impl Members {
             member.hand.settle(&member.slot);
             let waits = member.hand.waiting_since();
             if waits.is_some_and(|since| now.saturating_duration_since(since) >= STANDSTILL) {
-                let turns = member.slot.turns();
-                let taken = member.hand.take_back(&member.slot);
                 // Until it moves again it is not worth another try.
-                member.still_at = Some(turns);
+                member.still_at = Some(member.slot.turns());
+                if sticky && !member.hand.has_free() {
+                    continue;
+                }
+                let taken = member.hand.take_back(&member.slot);
                 log::debug!("{member} stands still: {} connections go on", taken.len());
                 back.extend(taken);
             }
@@ -386,7 +389,7 @@ impl Members {
         &mut self,
         waiting: &mut VecDeque<Arrival>,
         round: &mut Round,
-        policy: SchedulingPolicy,
+        policy: &SchedulingPolicy,
         limit: usize,
         now: Instant,
     ) {
@@ -397,6 +400,7 @@ impl Members {
                 member.hand.settle(&member.slot);
                 Candidate {
                     id: member.id,
+                    place: member.place,
                     room: member.room(limit),
                     open: member.open(),
                     still: member.stands_still(now),
@@ -410,7 +414,7 @@ impl Members {
             && let Some(arrival) = waiting.pop_front()
         {
             let listens = |index: usize| members[index].listens.contains(&arrival.listener);
-            match round.pick(&candidates, policy, listens) {
+            match round.pick(&candidates, policy, arrival.affinity, listens) {
                 Some(index) => {
                     candidates[index].room -= 1;
                     candidates[index].open += 1;

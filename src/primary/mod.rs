@@ -24,6 +24,7 @@ mod hands;
 mod life;
 mod members;
 mod ports;
+mod rendezvous;
 mod scheduler;
 mod supervisor;
 mod systemd;

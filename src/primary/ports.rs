@@ -324,10 +324,12 @@ impl Ports {
         registry: &mio::Registry,
         number: u32,
         place: usize,
-        policy: SchedulingPolicy,
+        policy: &SchedulingPolicy,
     ) -> Option<&Listener> {
         let token = match policy {
-            SchedulingPolicy::RoundRobin | SchedulingPolicy::LeastConnections => return None,
+            SchedulingPolicy::RoundRobin
+            | SchedulingPolicy::LeastConnections
+            | SchedulingPolicy::StickyIp => return None,
             SchedulingPolicy::Shared => self.ports.get(&number)?.first,
             SchedulingPolicy::ReusePort => self.own_socket(registry, number, place)?,
         };
@@ -366,19 +368,21 @@ impl Ports {
     pub(super) fn mind(
         &mut self,
         registry: &mio::Registry,
-        policy: SchedulingPolicy,
+        policy: &SchedulingPolicy,
         serves: impl Fn(u32, usize) -> bool,
     ) {
         for port in self.ports.values() {
             let first = match policy {
-                SchedulingPolicy::RoundRobin | SchedulingPolicy::LeastConnections => true,
+                SchedulingPolicy::RoundRobin
+                | SchedulingPolicy::LeastConnections
+                | SchedulingPolicy::StickyIp => true,
                 SchedulingPolicy::Shared => false,
                 SchedulingPolicy::ReusePort if port.alone => false,
                 SchedulingPolicy::ReusePort => !serves(port.number, 0),
             };
             self.gate.set_open(registry, port.first, first);
             for (place, token) in &port.beside {
-                let others = policy == SchedulingPolicy::ReusePort && serves(port.number, *place);
+                let others = *policy == SchedulingPolicy::ReusePort && serves(port.number, *place);
                 self.gate.set_open(registry, *token, !others);
             }
         }

@@ -1,13 +1,15 @@
 //! Which worker gets the next connection: decided in pure code.
 //!
-//! Owns the order of the round; leaves knowing the workers to its caller.
+//! Owns the order of the round; leaves knowing the workers to its caller, and where clients belong
+//! to `rendezvous`.
 
+use super::rendezvous::Affinity;
 use crate::worker::WorkerId;
 use std::fmt;
 use std::str::FromStr;
 
 /// Who accepts connections, and which worker gets them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchedulingPolicy {
     /// The primary accepts and deals them out in turn (Node's `SCHED_RR`): equal shares, and a
@@ -24,6 +26,18 @@ pub enum SchedulingPolicy {
     ReusePort,
     /// The primary accepts and deals each connection to the worker that has the fewest open.
     LeastConnections,
+    /// The primary accepts and deals each client, by its address, to the worker at one place as
+    /// long as there is one. Where a place is lost or added, only the clients that were or will be
+    /// its own go elsewhere (rendezvous hashing); the successor of a worker has its place. Clients
+    /// without an address, at a unix socket, have their turn.
+    StickyIp,
+}
+
+impl SchedulingPolicy {
+    /// Whether clients stay with their workers.
+    pub(super) fn is_sticky(&self) -> bool {
+        matches!(self, Self::StickyIp)
+    }
 }
 
 impl fmt::Display for SchedulingPolicy {
@@ -33,6 +47,7 @@ impl fmt::Display for SchedulingPolicy {
             Self::Shared => "shared",
             Self::ReusePort => "reuseport",
             Self::LeastConnections => "least-connections",
+            Self::StickyIp => "sticky-ip",
         })
     }
 }
@@ -47,8 +62,9 @@ impl FromStr for SchedulingPolicy {
             "shared" | "none" => Ok(Self::Shared),
             "reuseport" => Ok(Self::ReusePort),
             "least-connections" => Ok(Self::LeastConnections),
+            "sticky-ip" => Ok(Self::StickyIp),
             _ => Err(format!(
-                "{word:?} is no policy (rr, shared, reuseport or least-connections)"
+                "{word:?} is no policy (rr, shared, reuseport, least-connections or sticky-ip)"
             )),
         }
     }
@@ -58,6 +74,8 @@ impl FromStr for SchedulingPolicy {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) id: WorkerId,
+    /// Where it is.
+    pub(super) place: usize,
     /// How many connections it may be handed before it takes some.
     pub(super) room: usize,
     /// Connections that are its own, taken or not.
@@ -75,13 +93,21 @@ pub(super) struct Round {
 impl Round {
     /// The index of the worker that gets the next connection, among `candidates` in the order of
     /// their ids: one that has room and that `fit` holds of. One that stands still is passed over
-    /// while another has room.
+    /// while another has room; but not by a connection that belongs somewhere, which has no turn.
     pub(super) fn pick(
         &mut self,
         candidates: &[Candidate],
-        policy: SchedulingPolicy,
+        policy: &SchedulingPolicy,
+        affinity: Option<Affinity>,
         fit: impl Fn(usize) -> bool,
     ) -> Option<usize> {
+        if let Some(affinity) = affinity.filter(|_| policy.is_sticky()) {
+            let fitting = |index: &usize| candidates[*index].room > 0 && fit(*index);
+            // The last of equals: in a reload two have the same place, and one of them will stay.
+            return (0..candidates.len())
+                .filter(fitting)
+                .max_by_key(|&index| affinity.weight(candidates[index].place));
+        }
         let moving = |index: usize| !candidates[index].still && fit(index);
         let index = self
             .next(candidates, policy, moving)
@@ -93,7 +119,7 @@ impl Round {
     fn next(
         &self,
         candidates: &[Candidate],
-        policy: SchedulingPolicy,
+        policy: &SchedulingPolicy,
         fit: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let start = candidates.partition_point(|one| Some(one.id) <= self.last);
@@ -122,6 +148,7 @@ mod tests {
             let still = room.ends_with('s');
             Candidate {
                 id: WorkerId(id.parse().unwrap()),
+                place: id.parse().unwrap(),
                 room: room.trim_end_matches('s').parse().unwrap(),
                 open: open.parse().unwrap(),
                 still,
@@ -131,10 +158,11 @@ mod tests {
     }
 
     /// Deals `count` connections and says who got them; number 9 never fits.
-    fn deal(round: &mut Round, policy: SchedulingPolicy, line: &str, count: usize) -> String {
+    fn deal(round: &mut Round, policy: &SchedulingPolicy, line: &str, count: usize) -> String {
         let mut candidates = candidates(line);
         let nine = candidates.iter().position(|one| one.id == WorkerId(9));
-        let pick = |_| match round.pick(&candidates, policy, |index| Some(index) != nine) {
+        let fit = |index| Some(index) != nine;
+        let pick = |_| match round.pick(&candidates, policy, None, fit) {
             Some(index) => {
                 candidates[index].room -= 1;
                 candidates[index].open += 1;
@@ -158,7 +186,7 @@ mod tests {
             ("nobody", "", 1, "-"),
         ];
         for (name, line, count, expected) in cases {
-            let policy = SchedulingPolicy::RoundRobin;
+            let policy = &SchedulingPolicy::RoundRobin;
             let dealt = deal(&mut Round::default(), policy, line, count);
             assert_eq!(dealt, expected, "{name}");
         }
@@ -178,7 +206,7 @@ mod tests {
             ("still ones are passed over", "1:9/8 2:9s/0", 2, "1 1"),
         ];
         for (name, line, count, expected) in cases {
-            let policy = SchedulingPolicy::LeastConnections;
+            let policy = &SchedulingPolicy::LeastConnections;
             let dealt = deal(&mut Round::default(), policy, line, count);
             assert_eq!(dealt, expected, "{name}");
         }
@@ -186,12 +214,40 @@ mod tests {
 
     #[test]
     fn the_round_goes_on_where_it_was_when_workers_change() {
-        let policy = SchedulingPolicy::RoundRobin;
+        let policy = &SchedulingPolicy::RoundRobin;
         let mut round = Round::default();
         assert_eq!(deal(&mut round, policy, "1:9 2:9 3:9", 2), "1 2");
         assert_eq!(deal(&mut round, policy, "1:9 3:9 4:9", 3), "3 4 1");
         assert_eq!(deal(&mut round, policy, "5:9 6:9", 1), "5");
         assert_eq!(deal(&mut round, policy, "5:9 6:9", 2), "6 5");
+    }
+
+    #[test]
+    fn who_belongs_somewhere_has_no_turn() {
+        let all = candidates("1:9 2:9s 3:0 4:9");
+        let mut round = Round::default();
+        let mut pick = |affinity, policy| {
+            let index = round.pick(&all, policy, affinity, |_| true)?;
+            Some(all[index].id.0)
+        };
+        let sticky = &SchedulingPolicy::StickyIp;
+        assert_eq!(pick(Some(Affinity::Place(1)), sticky), Some(1));
+        assert_eq!(
+            pick(Some(Affinity::Place(2)), sticky),
+            Some(2),
+            "even if it stands still"
+        );
+        let instead = pick(Some(Affinity::Place(3)), sticky);
+        assert!(instead.is_some_and(|id| id != 3), "it has no room");
+        assert_eq!(pick(None, sticky), Some(1), "their turns go on");
+        assert_eq!(pick(None, sticky), Some(4));
+        let rr = &SchedulingPolicy::RoundRobin;
+        assert_eq!(pick(Some(Affinity::Place(4)), rr), Some(1));
+        // Where two have one place, one of them is about to go.
+        let mut both = candidates("1:9 5:9");
+        both[1].place = 1;
+        let index = Round::default().pick(&both, sticky, Some(Affinity::Place(1)), |_| true);
+        assert_eq!(index, Some(1));
     }
 
     #[test]
@@ -201,6 +257,7 @@ mod tests {
             SchedulingPolicy::Shared,
             SchedulingPolicy::ReusePort,
             SchedulingPolicy::LeastConnections,
+            SchedulingPolicy::StickyIp,
         ] {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }

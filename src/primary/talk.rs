@@ -3,6 +3,7 @@
 use super::handle::WorkerState;
 use super::hands::Arrival;
 use super::members::Member;
+use super::rendezvous::Affinity;
 use super::{Event, Primary};
 use crate::ipc::user::Kind;
 use crate::ipc::{Ask, HAND, Message, Received, is_gone};
@@ -182,11 +183,14 @@ impl Primary {
                 self.supervisor.worn(id);
             }
             Message::Newconn { listener, hand } => {
+                // Its client is to find who has its place from now on.
+                let place = Affinity::Place(member.place);
                 let arrivals = with.into_iter().zip(hand);
                 let arrivals = arrivals.map(|(socket, handed)| Arrival {
                     socket,
                     handed,
                     listener,
+                    affinity: Some(place),
                 });
                 self.waiting.extend(arrivals);
                 self.drop_hopeless();
@@ -264,7 +268,7 @@ impl Primary {
         };
         let socket = self
             .ports
-            .socket(registry, number, member.place, self.policy);
+            .socket(registry, number, member.place, &self.policy);
         let message = Message::Server {
             query,
             listener: number,
@@ -294,7 +298,7 @@ impl Primary {
         for listener in offered.map(|port| port.number).collect::<Vec<_>>() {
             let socket = self
                 .ports
-                .socket(registry, listener, member.place, self.policy);
+                .socket(registry, listener, member.place, &self.policy);
             let shared = socket.is_some();
             let with = socket.map(AsFd::as_fd);
             member.say_with(&Message::Accept { listener, shared }, with.as_slice());

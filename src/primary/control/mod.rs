@@ -248,8 +248,8 @@ impl Primary {
             Asked::Reload => self.begin_reload(),
             Asked::Restart => self.begin_restart(),
             Asked::Schedule(policy) => {
-                self.set_policy(policy);
                 let what = format!("schedule {policy}");
+                self.set_policy(policy);
                 return self.answer(ticket, verdict(Verdict::Done, what));
             }
             Asked::Stop => {

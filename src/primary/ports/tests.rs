@@ -21,7 +21,7 @@ fn an_address_that_was_lost_keeps_no_other_from_its_clients() {
             .add(reactor.registry(), listener, String::new())
             .unwrap();
     }
-    let policy = SchedulingPolicy::RoundRobin;
+    let policy = &SchedulingPolicy::RoundRobin;
     ports.mind(reactor.registry(), policy, |_, _| false);
     ports.shut(reactor.registry());
     for address in &addresses {
@@ -36,7 +36,7 @@ fn an_address_that_was_lost_keeps_no_other_from_its_clients() {
     assert_eq!(ready.len(), 2, "{ready:?}: the lost one is not waited for");
     assert!(
         ports
-            .socket(reactor.registry(), 0, 0, SchedulingPolicy::Shared)
+            .socket(reactor.registry(), 0, 0, &SchedulingPolicy::Shared)
             .is_none(),
         "no worker gets it"
     );

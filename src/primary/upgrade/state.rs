@@ -2,6 +2,7 @@
 //! memfd, and the numbers of the descriptors that stay open.
 
 use super::super::hands::Arrival;
+use super::super::rendezvous::Affinity;
 use super::super::supervisor::Record;
 use crate::ipc::{Ask, Handed};
 use crate::sys::exec;
@@ -104,6 +105,7 @@ pub(super) struct ArrivalState {
     served: bool,
     announced: bool,
     bytes: Vec<u8>,
+    affinity: Option<Affinity>,
 }
 
 /// What the dead have done.
@@ -145,6 +147,7 @@ impl<'a> Kept<'a> {
         ArrivalState {
             fd: self.keep(arrival.socket.as_fd()),
             listener: arrival.listener,
+            affinity: arrival.affinity,
             peer: match arrival.handed.peer {
                 Peer::Inet(address) => Some(address),
                 Peer::Unix | Peer::Elsewhere => None,
@@ -192,6 +195,7 @@ impl ArrivalState {
         Ok(Arrival {
             socket: exec::adopt(self.fd)?,
             listener: self.listener,
+            affinity: self.affinity,
             handed: Handed {
                 peer: match self.peer {
                     Some(address) => Peer::Inet(address),

@@ -1,0 +1,123 @@
+//! Rendezvous hashing: which place a client's connections go to, as long as somebody is there.
+//!
+//! Each place has a weight for each key, and the heaviest one gets the connection. So a place that
+//! is lost or added moves only the clients that were, or will be, its own. The weights are small
+//! arithmetic on 32 bits, since a program in the kernel has to come to the same ones. Pure; leaves
+//! who is there to `scheduler`.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+/// What keeps a connection with a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "control", derive(serde::Serialize, serde::Deserialize))]
+pub(super) enum Affinity {
+    /// It was dealt to the worker at this place before, or names it.
+    Place(usize),
+    /// Whoever is heaviest for the key.
+    Key(u32),
+}
+
+impl Affinity {
+    /// By the address of a client; an IPv4 one is the same in its IPv6 form.
+    pub(super) fn of_ip(ip: IpAddr) -> Self {
+        Self::Key(match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.to_bits(),
+            IpAddr::V6(ip) => {
+                let bits = ip.to_bits();
+                let words = [96, 64, 32, 0].map(|shift| (bits >> shift) as u32);
+                words.into_iter().fold(0, |key, word| mixed(key ^ word))
+            }
+        })
+    }
+
+    /// By what a client says.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no policy asks for it yet"))]
+    pub(super) fn of_value(value: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        Self::Key(hasher.finish() as u32)
+    }
+
+    /// How much `place` is the one; nothing is more than [`u64::MAX`].
+    pub(super) fn weight(self, place: usize) -> u64 {
+        match self {
+            Self::Place(wanted) if wanted == place => u64::MAX,
+            Self::Place(wanted) => weight(mixed(wanted as u32 + 1), place).into(),
+            Self::Key(key) => weight(key, place).into(),
+        }
+    }
+}
+
+/// The weight of `place` for a key.
+pub(super) fn weight(key: u32, place: usize) -> u32 {
+    mixed(key ^ salt(place))
+}
+
+/// What tells the places apart.
+pub(super) fn salt(place: usize) -> u32 {
+    mixed((place as u32 + 1).wrapping_mul(0x9e37_79b9))
+}
+
+/// Another number for each, in which every bit depends on all: the last step of MurmurHash3.
+pub(super) fn mixed(mut number: u32) -> u32 {
+    number ^= number >> 16;
+    number = number.wrapping_mul(0x85eb_ca6b);
+    number ^= number >> 13;
+    number = number.wrapping_mul(0xc2b2_ae35);
+    number ^ number >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    /// The heaviest of `places`.
+    fn heaviest(affinity: Affinity, places: &[usize]) -> usize {
+        let all = places.iter().copied();
+        all.max_by_key(|place| affinity.weight(*place)).unwrap()
+    }
+
+    fn clients() -> impl Iterator<Item = Affinity> {
+        let v4 = (0..500).map(|n| IpAddr::from(Ipv4Addr::from_bits(0x7f00_0001 + n)));
+        let v6 = (0..500).map(|n| IpAddr::from(Ipv6Addr::from_bits(0x2001_0db8 << 96 | n)));
+        let cookies = (0..500_u32).map(|n| Affinity::of_value(n.to_string().as_bytes()));
+        v4.chain(v6).map(Affinity::of_ip).chain(cookies)
+    }
+
+    #[test]
+    fn shares_are_fair_and_only_the_clients_of_a_place_move() {
+        let all: Vec<usize> = (0..8).collect();
+        let without: Vec<usize> = all.iter().copied().filter(|place| *place != 3).collect();
+        let mut shares = [0; 8];
+        for client in clients() {
+            let (before, after) = (heaviest(client, &all), heaviest(client, &without));
+            assert!(before == after || before == 3);
+            shares[before] += 1;
+        }
+        assert!(
+            shares.iter().all(|share| (120..260).contains(share)),
+            "{shares:?}"
+        );
+    }
+
+    #[test]
+    fn an_address_is_itself_in_both_forms() {
+        let plain = Ipv4Addr::new(192, 0, 2, 7);
+        let mapped = IpAddr::from(plain.to_ipv6_mapped());
+        assert_eq!(Affinity::of_ip(plain.into()), Affinity::of_ip(mapped));
+        assert_ne!(
+            Affinity::of_ip(Ipv6Addr::LOCALHOST.into()),
+            Affinity::of_ip(Ipv6Addr::UNSPECIFIED.into())
+        );
+    }
+
+    #[test]
+    fn a_place_that_is_named_goes_first_and_its_clients_spread_without_it() {
+        assert_eq!(heaviest(Affinity::Place(2), &[0, 1, 2, 3]), 2);
+        let heirs = (0..64).map(|place| heaviest(Affinity::Place(place + 4), &[0, 1, 2, 3]));
+        let heirs: std::collections::BTreeSet<_> = heirs.collect();
+        assert_eq!(heirs.len(), 4);
+    }
+}

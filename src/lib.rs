@@ -21,6 +21,8 @@
 //! | feature | what it adds | by default |
 //! |---|---|---|
 //! | `websocket` | [`ws`], `Worker::broadcast` and `ClusterHandle::broadcast` | by `cli` |
+//! | `sessions` | [`session`]: cookies and stores of what is kept of a client | by `cli` |
+//! | `redis` | sessions and messages past one machine; brings `sessions` | no |
 //! | `json` | messages and bodies of any serde type, `LogFormat::Json` | by `cli` |
 //! | `control` | the control socket, upgrade in place; brings `json` | by `cli` |
 //! | `cli` | the command, and [`cli`] for a program of its own kind | yes |
@@ -91,6 +93,8 @@ mod demo;
 #[doc(hidden)]
 pub mod internals;
 
+#[cfg(feature = "sessions")]
+pub use app::session;
 #[cfg(feature = "websocket")]
 pub use app::ws;
 pub use app::{

@@ -16,6 +16,8 @@ mod request;
 mod response;
 mod router;
 mod secure;
+#[cfg(feature = "sessions")]
+pub mod session;
 mod sse;
 mod upgrade;
 mod upload;

@@ -100,7 +100,7 @@ pub use app::ws;
 pub use app::{
     App, Body, BodyError, BodyReader, Cookie, EventSender, Failure, Files, IntoReply, IntoResponse,
     Next, Pairs, Pieces, Reply, Request, Response, SameSite, Sender, ServerEvent, Unsent,
-    abandon_worker, after, pooled,
+    abandon_worker, after, blocking, pooled,
 };
 pub use board::MAX_WORKERS;
 pub use http::Method;

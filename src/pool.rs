@@ -1,7 +1,7 @@
-//! Threads for CPU-heavy work: a bounded queue, results back by the loop's waker.
+//! Threads for handlers that compute or wait: a bounded queue, results back by the loop's waker.
 //!
 //! Owns the threads and the queue; leaves to the caller what a job is and whom its result is for.
-//! Threads start with the first job, so a worker without CPU-heavy handlers has none.
+//! Threads start with the first job, so a worker without such handlers has none.
 
 use crate::net::Waker;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
@@ -19,7 +19,7 @@ pub(crate) const WAITING_PER_THREAD: usize = 64;
 /// What a thread does before its first job.
 pub(crate) type OnStart = Arc<dyn Fn() + Send + Sync>;
 
-/// Something to compute on another thread.
+/// Something to do on another thread.
 pub(crate) type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
 struct Task<T> {
@@ -117,7 +117,7 @@ impl<T: Send + 'static> Pool<T> {
         if !self.started
             && let Err(error) = self.start()
         {
-            log::error!("no thread for CPU-heavy handlers: {error}");
+            log::error!("no thread for handlers: {error}");
             return Err(job);
         }
         let cancelled = Arc::new(AtomicBool::new(false));

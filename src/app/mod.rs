@@ -33,7 +33,7 @@ pub use middleware::Next;
 pub(crate) use pieces::Piece;
 pub use pieces::Pieces;
 pub(crate) use reply::{Elsewhere, Job};
-pub use reply::{IntoReply, Reply, after, pooled};
+pub use reply::{IntoReply, Reply, after, blocking, pooled};
 pub use request::Request;
 pub(crate) use request::{Parts, Trusted, next_id};
 pub use response::{Body, IntoResponse, Response};
@@ -201,7 +201,7 @@ impl App {
     }
 
     /// Answers `method` at `path` by a handler that reads the body while it arrives, on one of sixteen
-    /// threads that each worker has for these alone: the client has to wait while the handler does not read, and
+    /// threads that each worker has for what waits (see [`blocking`]): the client has to wait while the handler does not read, and
     /// is asked for a body that it announced by `Expect: 100-continue` only when the handler begins
     /// to. A slow client occupies its thread for as long as it takes, within the limits of time and
     /// of [`Limits::min_rate`](crate::Limits::min_rate). Without a pool (`--pool 0`) the body is received first.

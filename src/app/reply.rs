@@ -48,6 +48,8 @@ pub enum Reply {
     Now(Response),
     /// The answer will be computed on the worker's pool; see [`pooled`].
     Pooled(#[doc(hidden)] PooledJob),
+    /// The answer will be made by one of the worker's threads that may wait; see [`blocking`].
+    Blocking(#[doc(hidden)] PooledJob),
     /// The answer will be made after a time; see [`after`].
     After(Duration, #[doc(hidden)] PooledJob),
     /// The answer comes from whoever owns the loop: for the primary's own pages.
@@ -70,6 +72,7 @@ impl fmt::Debug for Reply {
         match self {
             Self::Now(response) => f.debug_tuple("Now").field(response).finish(),
             Self::Pooled(_) => f.write_str("Pooled"),
+            Self::Blocking(_) => f.write_str("Blocking"),
             Self::After(delay, _) => f.debug_tuple("After").field(delay).finish(),
             Self::Elsewhere(_) => f.write_str("Elsewhere"),
         }
@@ -92,6 +95,7 @@ impl Reply {
         match self {
             Self::Now(response) => Self::Now(response),
             Self::Pooled(job) => Self::Pooled(wrap(job)),
+            Self::Blocking(job) => Self::Blocking(wrap(job)),
             Self::After(delay, job) => Self::After(delay, wrap(job)),
             Self::Elsewhere(ask) => Self::Elsewhere(ask),
         }
@@ -143,6 +147,38 @@ where
         let handler = Arc::clone(&handler);
         let job = Job::new(move || handler(request).into_response());
         Reply::Pooled(PooledJob(job))
+    }
+}
+
+/// Marks a handler as one that waits, for a disk or the network: it runs on one of sixteen threads that
+/// each worker has for what waits, so that neither the event loop nor CPU-heavy handlers wait for it.
+/// They are there without a pool as well (`--pool 0`).
+///
+/// When too many jobs wait the answer is 503 with `Retry-After`; a job whose connection has been reset
+/// before it begins is skipped. Nothing ends a handler that waits for ever: give what it asks a limit of
+/// time.
+///
+/// # Examples
+///
+/// ```
+/// use mcluster::{App, Response, blocking};
+///
+/// let app = App::new().get("/motd", blocking(|_| match std::fs::read("/etc/motd") {
+///     Ok(text) => Response::bytes(text),
+///     Err(_) => Response::new(404),
+/// }));
+/// # assert!(app.check().is_ok());
+/// ```
+pub fn blocking<F, R>(handler: F) -> impl Fn(Request) -> Reply + Send + Sync + 'static
+where
+    F: Fn(Request) -> R + Send + Sync + 'static,
+    R: IntoResponse,
+{
+    let handler = Arc::new(handler);
+    move |request| {
+        let handler = Arc::clone(&handler);
+        let job = Job::new(move || handler(request).into_response());
+        Reply::Blocking(PooledJob(job))
     }
 }
 

@@ -58,9 +58,9 @@ pub use {access::LogFormat, edge::Trust};
 /// What one read takes at most; the loop has one such buffer for all connections.
 const INPUT_BYTES: usize = 64 * 1024;
 
-/// Threads of a worker for handlers that read their bodies while they arrive. They wait for clients
-/// more than they work, so there are more of them than CPUs.
-const READERS: usize = 16;
+/// Threads of a worker for handlers that wait: for the bodies that they read while these arrive, for
+/// a disk, for the network. They wait more than they work, so there are more of them than CPUs.
+const WAITERS: usize = 16;
 
 /// What tells the connections of a loop's second server from those of its first.
 pub(crate) const BESIDE: u64 = 1 << 63;
@@ -101,9 +101,8 @@ struct Turn {
     worker: u32,
     slot: Option<Slot>,
     pool: Option<Pool<Response>>,
-    /// The same for handlers that read their bodies while they arrive, which are as slow as their
-    /// clients.
-    readers: Option<Pool<Response>>,
+    /// The same for handlers that wait: they are as slow as their clients, or what they ask.
+    waiters: Option<Pool<Response>>,
     alarms: Alarms,
     /// Which connections other threads have something for.
     mailbox: Arc<Mailbox>,
@@ -121,7 +120,7 @@ struct Turn {
 impl Turn {
     /// The next answer of another thread.
     fn next_done(&self) -> Option<Done<Response>> {
-        let mut pools = [&self.pool, &self.readers].into_iter().flatten();
+        let mut pools = [&self.pool, &self.waiters].into_iter().flatten();
         pools.find_map(Pool::next_done)
     }
 }
@@ -158,10 +157,10 @@ impl Server {
     ) -> Self {
         let now = Instant::now();
         let pool = |name: &str, size| {
-            let waker = waker.clone().filter(|_| threads > 0);
+            let waker = waker.clone().filter(|_| size > 0);
             waker.map(|waker| Pool::new(&format!("{name} {worker}"), size, waker))
         };
-        let (pool, readers) = (pool("pool", threads), pool("reader", READERS));
+        let (pool, waiters) = (pool("pool", threads), pool("waiter", WAITERS));
         Self {
             timers: Timers::new(&Limit::durations(&limits)),
             turn: Turn {
@@ -175,7 +174,7 @@ impl Server {
                 worker,
                 slot,
                 pool,
-                readers,
+                waiters,
                 alarms: Alarms::default(),
                 mailbox: Mailbox::new(waker),
                 now,
@@ -206,7 +205,7 @@ impl Server {
 
     /// Has each thread of the pool do `on_start` first.
     pub(crate) fn on_pool_thread(&mut self, on_start: OnStart) {
-        for pool in [&mut self.turn.pool, &mut self.turn.readers]
+        for pool in [&mut self.turn.pool, &mut self.turn.waiters]
             .into_iter()
             .flatten()
         {

@@ -140,12 +140,13 @@ impl Connection {
         streaming: Option<Box<Streaming>>,
     ) {
         parts.worker = turn.worker;
-        let job = match turn.app.call(Request::new(parts), turn.slot.as_ref()) {
+        let (job, waits) = match turn.app.call(Request::new(parts), turn.slot.as_ref()) {
             Reply::Now(response) => {
                 turn.answered += 1;
                 return self.conclude(turn, response, meta, streaming);
             }
-            Reply::Pooled(job) => job.0,
+            Reply::Pooled(job) => (job.0, streaming.is_some()),
+            Reply::Blocking(job) => (job.0, true),
             Reply::After(delay, job) => {
                 let at = turn.now + delay;
                 turn.alarms.set(at, self.key);
@@ -157,9 +158,9 @@ impl Connection {
                 return ask.ask(self.key.token() as u64);
             }
         };
-        let pool = match streaming {
-            Some(_) => &mut turn.readers,
-            None => &mut turn.pool,
+        let pool = match waits {
+            true => &mut turn.waiters,
+            false => &mut turn.pool,
         };
         let Some(pool) = pool else {
             let response = job.run();
@@ -170,7 +171,7 @@ impl Connection {
         match pool.submit(ticket, turn.now, Box::new(move || job.run())) {
             Ok(ticket) => self.wait_for_handler(turn, meta, None, Some(ticket), streaming),
             Err(_) => {
-                let failure = Failure::new(503, "too many requests wait for the pool");
+                let failure = Failure::new(503, "too many requests wait for a thread");
                 let response = turn.app.failure(failure).header("Retry-After", "1");
                 self.conclude(turn, response, meta, streaming);
             }

@@ -28,7 +28,7 @@ fn reply(app: App, method: &str, target: &str) -> Reply {
 fn finish(reply: Reply) -> Response {
     match reply {
         Reply::Now(response) => response,
-        Reply::Pooled(job) | Reply::After(_, job) => job.0.run(),
+        Reply::Pooled(job) | Reply::Blocking(job) | Reply::After(_, job) => job.0.run(),
         Reply::Elsewhere(_) => panic!("no handler of an application answers elsewhere"),
     }
 }

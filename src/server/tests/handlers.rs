@@ -1,7 +1,7 @@
 //! Where handlers run and how they fail: the pool, delayed answers, panics, giving the worker up.
 
 use super::*;
-use crate::app::{Failure, Reply, Request, Response, abandon_worker, after, pooled};
+use crate::app::{Failure, Reply, Request, Response, abandon_worker, after, blocking, pooled};
 use crate::pool::WAITING_PER_THREAD;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,6 +32,63 @@ fn a_pooled_handler_runs_on_the_pool_if_there_is_one() {
         rig.alive(client);
         assert_eq!(rig.counters().latency.iter().sum::<u64>(), 2);
     }
+}
+
+#[test]
+fn a_handler_that_waits_runs_beside_the_pool_and_the_loop() {
+    let name = || std::thread::current().name().unwrap_or("-").to_owned();
+    let app = || {
+        app()
+            .get("/waits", blocking(move |_| name()))
+            .get("/pooled", pooled(move |_| name()))
+    };
+    for threads in [0, 1] {
+        let mut rig = Rig::pooled(app(), Limits::default(), threads);
+        let mut client = rig.connect();
+        let answer = rig.ask(&mut client, get("/waits"));
+        assert!(answer.text().starts_with("waiter 7 "), "{}", answer.text());
+        let answer = rig.ask(&mut client, get("/pooled"));
+        assert_eq!(answer.text().starts_with("pool 7 "), threads > 0);
+        rig.alive(client);
+    }
+}
+
+#[test]
+fn handlers_that_wait_hold_up_nobody_else_and_are_bounded() {
+    let (begun, begins) = unbounded();
+    let (release, released) = bounded::<()>(0);
+    let app = app().get("/pooled", pooled(|_| "pooled")).get(
+        "/waits",
+        blocking(move |_| {
+            begun.send(()).unwrap();
+            released.recv().unwrap();
+            "waited"
+        }),
+    );
+    let mut rig = Rig::pooled(app, Limits::default(), 1);
+    let all = super::super::WAITERS * (1 + WAITING_PER_THREAD);
+    let mut waiting: Vec<_> = (0..super::super::WAITERS)
+        .map(|_| rig.connect_after(get("/waits").as_bytes()))
+        .collect();
+    for _ in &waiting {
+        begins.recv_timeout(PATIENCE).unwrap();
+    }
+    while waiting.len() < all {
+        waiting.push(rig.connect_after(get("/waits").as_bytes()));
+    }
+    let mut late = rig.connect();
+    let answer = rig.ask(&mut late, get("/waits"));
+    assert_eq!((answer.status, answer.closes()), (503, false));
+    assert_eq!(answer.get("retry-after"), Some("1"));
+    assert_eq!(rig.ask(&mut late, get("/pooled")).text(), "pooled");
+    assert_eq!(rig.ask(&mut late, get("/n/1")).text(), "1");
+    let helper = std::thread::spawn(move || (0..all).for_each(|_| release.send(()).unwrap()));
+    for client in &mut waiting {
+        assert_eq!(rig.answer(client).text(), "waited");
+    }
+    helper.join().unwrap();
+    drop((waiting, late));
+    rig.empty();
 }
 
 /// A pooled handler that says when it begins and waits until it may end.
@@ -184,6 +241,7 @@ fn panics() -> App {
     app()
         .get("/now", |_| -> &str { panic!("now") })
         .get("/pooled", pooled(|_| -> &str { panic!("pooled") }))
+        .get("/blocking", blocking(|_| -> &str { panic!("blocking") }))
         .get("/after", |_| after(SHORT, || -> &str { panic!("after") }))
         .get("/wrapper", |_| "unseen")
         .get("/mapped", pooled(|_| "unseen"))
@@ -197,7 +255,14 @@ fn panics() -> App {
         })
 }
 
-const PANICS: [&str; 5] = ["/now", "/pooled", "/after", "/wrapper", "/mapped"];
+const PANICS: [&str; 6] = [
+    "/now",
+    "/pooled",
+    "/blocking",
+    "/after",
+    "/wrapper",
+    "/mapped",
+];
 
 #[test]
 fn a_panic_costs_one_request() {
@@ -211,7 +276,7 @@ fn a_panic_costs_one_request() {
             assert_eq!(rig.ask(&mut client, get("/n/1")).text(), "1");
         }
         rig.alive(client);
-        assert_eq!(rig.counters().classes, [0, 6, 0, 0, 5]);
+        assert_eq!(rig.counters().classes, [0, 7, 0, 0, 6]);
     }
 }
 
@@ -248,6 +313,10 @@ fn giving_the_worker_up_unwinds_out_of_the_server() {
         app()
             .get("/now", |_| -> &str { abandon_worker("now") })
             .get("/pooled", pooled(|_| -> &str { abandon_worker("pooled") }))
+            .get(
+                "/blocking",
+                blocking(|_| -> &str { abandon_worker("blocking") }),
+            )
             .get("/after", |_| {
                 after(SHORT, || -> &str { abandon_worker("after") })
             })
@@ -263,6 +332,7 @@ fn giving_the_worker_up_unwinds_out_of_the_server() {
         ("/now", 0),
         ("/pooled", 0),
         ("/pooled", 1),
+        ("/blocking", 0),
         ("/after", 0),
         ("/after", 1),
         ("/wrapper", 0),

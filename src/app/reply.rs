@@ -80,6 +80,12 @@ impl fmt::Debug for Reply {
 }
 
 impl Reply {
+    /// What `answer` returns, where it may wait.
+    #[cfg(feature = "sessions")]
+    pub(super) fn blocking(answer: impl FnOnce() -> Response + Send + 'static) -> Self {
+        Self::Blocking(PooledJob(Job::new(answer)))
+    }
+
     /// Changes the answer, whenever and wherever it is made.
     #[must_use]
     pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {

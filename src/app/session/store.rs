@@ -55,7 +55,7 @@ pub trait SessionStore: Send + Sync + 'static {
     fn get(&self, id: &SessionId) -> Result<Option<(Record, u64)>, StoreError>;
 
     /// Keeps `record` in place of the one with the version `expected`, or of none for `None`. The
-    /// new version.
+    /// new version. A record may have expired already: the one before it is gone then as well.
     ///
     /// # Errors
     ///

@@ -1,0 +1,1 @@
+//! Sessions by their cookies, with a clock of the test's own.

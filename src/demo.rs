@@ -4,6 +4,7 @@
 
 mod ticks;
 
+use crate::session::{Session, SessionError, Sessions};
 use crate::ws;
 use crate::{App, Mode, Request, Response, abandon_worker, after, pooled};
 use std::sync::OnceLock;
@@ -17,7 +18,7 @@ const HEAVIEST: u64 = 10_000_000_000;
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The routes; with `chaos` also those that break a worker on purpose.
-pub(crate) fn app(mode: Mode, chaos: bool) -> App {
+pub(crate) fn app(mode: Mode, chaos: bool, sessions: &Sessions) -> App {
     let app = App::new()
         .get("/", move |request: Request| home(mode, &request))
         .get("/heavy", pooled(heavy))
@@ -26,6 +27,7 @@ pub(crate) fn app(mode: Mode, chaos: bool) -> App {
         .get("/ws", echo_messages)
         .get("/stream", stream)
         .get("/status/{code}", status)
+        .get("/session", sessions.with(visits))
         .get("/events", ticks::events);
     let app = if chaos { with_chaos(app) } else { app };
     // What clients send comes back to them: no browser is to guess what it is.
@@ -116,6 +118,17 @@ fn echo_messages(request: Request) -> ws::Upgrade {
 fn stream(request: Request) -> Result<Response, Response> {
     let n = number(&request, "n", 10, u64::MAX)?;
     Ok(Response::stream((1..=n).map(|line| format!("{line}\n"))))
+}
+
+/// Counts its client's visits in the session.
+fn visits(request: Request, session: &mut Session) -> Result<String, SessionError> {
+    let count = |data: &[u8]| -> u64 {
+        let text = std::str::from_utf8(data).ok();
+        text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    };
+    let more = |data: &[u8]| count(data).saturating_add(1).to_string().into_bytes();
+    let visits = count(session.update(more)?);
+    Ok(format!("visits {visits}, worker {}\n", request.worker()))
 }
 
 fn status(request: Request) -> Response {

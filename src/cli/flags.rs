@@ -4,6 +4,7 @@
 //! what `mcluster config` prints are derived from it by `sources`, `file` and `show`.
 //! Those of the commands that steer a running cluster are with `steer`.
 
+use super::sessions::Place;
 use super::steer::Steer;
 use super::values::{
     Index, Pool, Requests, Shell, duration, duration_or_none, field_value, head_size, index, name,
@@ -132,6 +133,21 @@ pub(super) struct Serve {
     /// With --root: the Cache-Control of each file, such as max-age=3600 [default: off]
     #[arg(long, value_name = "VALUE", env = "MCLUSTER_CACHE_CONTROL", value_parser = field_value)]
     pub(super) cache_control: Option<String>,
+
+    /// Where /session keeps sessions: memory (of each worker), shared:PATH (a file for all workers), or
+    /// redis://HOST:PORT (a server for several machines)
+    #[arg(
+        long,
+        value_name = "STORE",
+        env = "MCLUSTER_SESSION_STORE",
+        default_value = "memory"
+    )]
+    pub(super) session_store: Place,
+
+    /// The keys that sign session cookies, one a line; MCLUSTER_SESSION_KEY may hold them themselves
+    /// [default: PATH.key with shared:PATH, a random one with memory]
+    #[arg(long, value_name = "PATH", env = "MCLUSTER_SESSION_KEY_FILE")]
+    pub(super) session_key_file: Option<PathBuf>,
 
     /// Bytes of a request's head
     #[arg(long, value_name = "SIZE", env = "MCLUSTER_MAX_HEAD", value_parser = head_size, default_value = "16k")]

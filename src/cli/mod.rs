@@ -2,19 +2,21 @@
 //!
 //! `flags` says what may be written, `values` reads the words of single flags, `file` those of
 //! `mcluster.toml`, and `sources` says which of them counts; `show` prints what came of it. Here
-//! they become a [`Cluster`]. `steer` is for a cluster that runs already: by `client` it asks, in
+//! they become a [`Cluster`], and in `sessions` what keeps its sessions. `steer` is for a cluster that runs already: by `client` it asks, in
 //! `table` and `events` it shows. Owns stdout (the `listening on` lines) and the log on stderr.
 
 mod client;
 mod events;
 mod file;
 mod flags;
+mod sessions;
 mod show;
 mod sources;
 mod steer;
 mod table;
 mod values;
 
+use crate::session::Sessions;
 use crate::{App, Cluster, ClusterHandle, Error, Event, Files, demo};
 use clap::CommandFactory;
 use flags::{Cli, Command, Control, Serve};
@@ -49,10 +51,12 @@ fn obey(said: Said) -> crate::Result<()> {
             if let Some(path) = &said.file {
                 log::info!("configuration from {}", path.display());
             }
-            cluster(serve)?.on_event(announce).run()
+            cluster(serve, sessions::open(serve)?)?
+                .on_event(announce)
+                .run()
         }
         Command::Check(serve) => {
-            cluster(serve)?.judge()?;
+            cluster(serve, sessions::check(serve)?)?.judge()?;
             let file = said.file.as_deref().map(Path::display);
             print(&match file {
                 Some(file) => format!("{file}: ok\n"),
@@ -139,9 +143,9 @@ fn log_panics() {
 /// # Errors
 ///
 /// When the files are to be those of a directory that is none.
-fn app(serve: &Serve) -> crate::Result<App> {
+fn app(serve: &Serve, sessions: &Sessions) -> crate::Result<App> {
     let Some(root) = &serve.root else {
-        return Ok(demo::app(serve.mode, serve.chaos));
+        return Ok(demo::app(serve.mode, serve.chaos, sessions));
     };
     let files = Files::new(root)
         .map_err(|error| Error::Configuration(format!("root: {}: {error}", root.display())))?
@@ -156,8 +160,8 @@ fn app(serve: &Serve) -> crate::Result<App> {
 }
 
 /// The cluster that the options make.
-fn cluster(serve: &Serve) -> crate::Result<Cluster> {
-    let app = app(serve)?;
+fn cluster(serve: &Serve, sessions: Sessions) -> crate::Result<Cluster> {
+    let app = app(serve, &sessions)?;
     let mut cluster = Cluster::new(app)
         .mode(serve.mode)
         .workers(serve.workers)

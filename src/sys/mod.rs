@@ -32,6 +32,8 @@ pub(crate) mod exec;
 pub(crate) mod fds;
 pub(crate) mod lines;
 pub(crate) mod listener;
+#[cfg(feature = "sessions")]
+pub(crate) mod lmdb;
 pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod privilege;

@@ -9,6 +9,7 @@ mod keys;
 mod memory;
 mod one;
 mod sessions;
+mod shared;
 mod store;
 pub(crate) mod sweep;
 #[cfg(test)]
@@ -19,4 +20,5 @@ pub use keys::Keys;
 pub use memory::MemoryStore;
 pub use one::Session;
 pub use sessions::Sessions;
+pub use shared::SharedStore;
 pub use store::{Record, SessionId, SessionStore, StoreError};

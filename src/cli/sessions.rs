@@ -56,19 +56,18 @@ fn redis(_: &str) -> std::result::Result<Place, String> {
 ///
 /// When the keys cannot be read or made, and when the store cannot be used.
 pub(super) fn open(serve: &Serve) -> Result<Sessions> {
-    let keys = keys(serve, true)?;
     match &serve.session_store {
-        Place::Memory => Ok(Sessions::new(MemoryStore::new(), keys)),
+        Place::Memory => Ok(Sessions::new(MemoryStore::new(), keys(serve, true)?)),
         Place::Shared(path) => {
             // Workers that become another user make the file themselves: it is to be theirs.
             let store = match serve.user.is_some() || serve.group.is_some() {
-                true => Ok(SharedStore::at(path)),
+                true => SharedStore::judge(path).map(|()| SharedStore::at(path)),
                 false => SharedStore::open(path),
             };
             let store = store.map_err(|error| unusable(&error))?;
-            Ok(Sessions::new(store, keys))
+            Ok(Sessions::new(store, keys(serve, true)?))
         }
-        Place::Redis(url) => by_redis(url, keys),
+        Place::Redis(url) => by_redis(url, keys(serve, true)?),
     }
 }
 

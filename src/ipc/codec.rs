@@ -32,6 +32,7 @@ const DATA: u8 = 11;
 const TOOK: u8 = 12;
 const READY: u8 = 13;
 const ACCESS_LOG: u8 = 16;
+const SWEEP: u8 = 20;
 
 const CONFIGURED: u8 = 0;
 const ADDRESS: u8 = 1;
@@ -110,6 +111,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
         Message::Ready => out.push(READY),
         Message::Worn => out.push(WORN),
         Message::AccessLog => out.push(ACCESS_LOG),
+        Message::Sweep => out.push(SWEEP),
         Message::Data(piece) => {
             out.push(DATA);
             out.extend(piece);
@@ -217,6 +219,7 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
         READY => Message::Ready,
         WORN => Message::Worn,
         ACCESS_LOG => Message::AccessLog,
+        SWEEP => Message::Sweep,
         DATA => Message::Data(std::mem::take(&mut reader.0).to_vec()),
         TOOK => Message::Took(reader.u32()?),
         _ => return Err(senseless()),
@@ -393,6 +396,7 @@ mod tests {
             },
             Message::Worn,
             Message::AccessLog,
+            Message::Sweep,
             Message::Took(4),
         ]
     }

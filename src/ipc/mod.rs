@@ -25,7 +25,7 @@ pub(crate) const HAND_BYTES: usize = 32 * 1024;
 
 /// Changes with the meaning of a message, of a slot of the board, or of both: a primary can only
 /// take over workers that speak its version.
-pub(crate) const VERSION: u32 = 8;
+pub(crate) const VERSION: u32 = 9;
 
 /// A connection under way; its descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,8 @@ pub(crate) enum Message {
     Worn,
     /// Primary: write the access log to this file from now on; its descriptor comes along.
     AccessLog,
+    /// Primary: have the session stores of your application forget what has expired.
+    Sweep,
     /// Both: a piece of the stream of the users' messages. (`message`)
     Data(Vec<u8>),
     /// Both: so many pieces have been consumed.

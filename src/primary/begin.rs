@@ -186,6 +186,7 @@ impl Cluster {
             round: Round::default(),
             wishes: wishes::State::default(),
             watch: watch::State::default(),
+            sweeps: super::sweeps::State::default(),
             buffer: vec![0; BUFFER_BYTES],
             waiting: VecDeque::new(),
             stop_at: None,

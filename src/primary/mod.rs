@@ -27,6 +27,7 @@ mod ports;
 mod rendezvous;
 mod scheduler;
 mod supervisor;
+mod sweeps;
 mod systemd;
 mod talk;
 #[cfg(feature = "control")]
@@ -139,6 +140,7 @@ struct Primary {
     round: Round,
     wishes: wishes::State,
     watch: watch::State,
+    sweeps: sweeps::State,
     buffer: Vec<u8>,
     /// A stop was asked for, and begins then.
     stop_at: Option<Instant>,
@@ -209,6 +211,7 @@ impl Primary {
             }
             self.serve_console(&console);
             self.watch();
+            self.have_swept();
             if self
                 .trial
                 .as_ref()
@@ -265,6 +268,7 @@ impl Primary {
             self.inspect_at,
             self.flush_at,
             self.watch.deadline(),
+            self.sweeps.deadline(),
             self.service.deadline(),
             self.console.as_ref().and_then(Console::deadline),
             self.trial.as_ref().map(Trial::until),

@@ -204,7 +204,8 @@ impl Primary {
             Message::Server { .. }
             | Message::Refused { .. }
             | Message::Accept { .. }
-            | Message::AccessLog => {
+            | Message::AccessLog
+            | Message::Sweep => {
                 log::warn!("{member} says what only a primary says: {message:?}");
             }
         }

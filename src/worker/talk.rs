@@ -11,6 +11,8 @@ use crate::sys::listener::{Address, Listener};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+#[cfg(feature = "sessions")]
+use std::time::SystemTime;
 
 /// Messages that nobody wants yet, in bytes: with more, their sender has to wait, and so have
 /// broadcasts, which come the same way.
@@ -33,6 +35,18 @@ fn broadcast(message: &UserMessage) {
     crate::app::ws::deliver(message.bytes());
     #[cfg(not(feature = "websocket"))]
     log::debug!("{message:?} is for connections that this program cannot have");
+}
+
+/// Sweeps the session stores of this process, off the loop: they may wait for a disk or the network.
+fn sweep() {
+    #[cfg(feature = "sessions")]
+    {
+        let sweeper = std::thread::Builder::new().name("sweep".to_owned());
+        let swept = sweeper.spawn(|| crate::app::session::sweep::sweep(SystemTime::now()));
+        if let Err(error) = swept {
+            log::warn!("no thread to sweep sessions: {error}");
+        }
+    }
 }
 
 impl Life {
@@ -131,6 +145,7 @@ impl Life {
                 let files = with.into_iter().map(File::from);
                 files.for_each(|file| self.server.reopen_log(file));
             }
+            Message::Sweep => sweep(),
             Message::Data(piece) => {
                 for (kind, message) in self.inbox.piece(&piece)? {
                     match kind {

@@ -1,7 +1,10 @@
 //! Sessions in one file that all workers of a machine share, by LMDB.
 
+mod entry;
+
 use super::{Record, SessionId, SessionStore, StoreError};
 use crate::sys::lmdb;
+use entry::{Entry, end_key, ends_by, id_of, millis};
 use heed::types::{Bytes, Unit};
 use heed::{CommitOrAbort, Database, Env, Error, MdbError, RwTxn, WithoutTls};
 use std::fs::File;
@@ -31,9 +34,6 @@ const BEGINNINGS: u32 = 20;
 /// The tables; the names are the format's, and its version.
 const SESSIONS: &str = "mcluster sessions 1";
 const ENDS: &str = "mcluster session ends 1";
-
-/// Before the application's bytes: version, beginning, end, as big-endian numbers; times in ms since 1970.
-const HEAD: usize = 24;
 
 /// Sessions in one file, for all workers of a machine: the embedded default.
 ///
@@ -119,8 +119,10 @@ impl SharedStore {
     /// workers become another user ([`Cluster::user`](crate::Cluster::user)), who must be able to write to the file's
     /// directory. What is wrong with it is then said to the first request.
     pub fn at(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
         Self {
-            path: path.as_ref().to_owned(),
+            // A worker may go elsewhere before it opens it.
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             map_bytes: MAP_BYTES,
             opened: Mutex::new(None),
         }
@@ -222,66 +224,8 @@ fn said(path: &Path, error: &Error) -> StoreError {
     }
 }
 
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}
-
-fn time(millis: u64) -> SystemTime {
-    let since = Duration::from_millis(millis);
-    let time = SystemTime::UNIX_EPOCH.checked_add(since);
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// A session as its table has it.
-struct Entry<'a> {
-    version: u64,
-    created: u64,
-    expires: u64,
-    data: &'a [u8],
-}
-
-impl<'a> Entry<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, Failure> {
-        let mut numbers = bytes.chunks_exact(8).map(|chunk| {
-            let mut number = [0; 8];
-            number.copy_from_slice(chunk);
-            u64::from_be_bytes(number)
-        });
-        let entry = (|| {
-            Some(Self {
-                version: numbers.next().filter(|version| *version != 0)?,
-                created: numbers.next()?,
-                expires: numbers.next()?,
-                data: bytes.get(HEAD..)?,
-            })
-        })();
-        entry.ok_or_else(|| Error::Io(strange("an entry is damaged")).into())
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD + self.data.len());
-        for number in [self.version, self.created, self.expires] {
-            bytes.extend(number.to_be_bytes());
-        }
-        bytes.extend(self.data);
-        bytes
-    }
-
-    fn record(&self) -> Record {
-        Record {
-            data: self.data.to_vec(),
-            created: time(self.created),
-            expires: time(self.expires),
-        }
-    }
-}
-
-/// The key of a session among the ends: in their order.
-fn end_key(expires: u64, id: &[u8]) -> Vec<u8> {
-    [&expires.to_be_bytes(), id].concat()
+fn entry(bytes: &[u8]) -> Result<Entry<'_>, Failure> {
+    Entry::read(bytes).ok_or_else(|| Error::Io(strange("an entry is damaged")).into())
 }
 
 impl Opened {
@@ -320,8 +264,8 @@ impl Opened {
     /// Whether everything is there that the tables say.
     fn read_through(&self) -> Result<(), Failure> {
         let txn = self.env.read_txn()?;
-        for entry in self.sessions.iter(&txn)? {
-            Entry::read(entry?.1)?;
+        for found in self.sessions.iter(&txn)? {
+            entry(found?.1)?;
         }
         for end in self.ends.iter(&txn)? {
             end?;
@@ -334,13 +278,13 @@ impl Opened {
         let Some(bytes) = self.sessions.get(&txn, id)? else {
             return Ok(None);
         };
-        let entry = Entry::read(bytes)?;
+        let entry = entry(bytes)?;
         Ok(Some((entry.record(), entry.version)))
     }
 
     fn put(&self, id: &[u8], record: &Record, expected: Option<u64>) -> Result<u64, Failure> {
         let mut txn = self.env.write_txn()?;
-        let old = self.sessions.get(&txn, id)?.map(Entry::read).transpose()?;
+        let old = self.sessions.get(&txn, id)?.map(entry).transpose()?;
         let known = old.map(|old| (old.version, old.expires, old.data.len()));
         if known.map(|(version, ..)| version) != expected {
             return Err(StoreError::Conflict.into());
@@ -378,7 +322,7 @@ impl Opened {
 
     fn remove(&self, id: &[u8]) -> Result<(), Failure> {
         let mut txn = self.env.write_txn()?;
-        let old = self.sessions.get(&txn, id)?.map(Entry::read).transpose()?;
+        let old = self.sessions.get(&txn, id)?.map(entry).transpose()?;
         let Some(expires) = old.map(|old| old.expires) else {
             return Ok(());
         };
@@ -392,7 +336,7 @@ impl Opened {
         let Some(bytes) = self.sessions.get(&txn, id)? else {
             return Ok(false);
         };
-        let entry = Entry::read(bytes)?;
+        let entry = entry(bytes)?;
         let (before, bytes) = (entry.expires, Entry { expires, ..entry }.bytes());
         self.ends.delete(&mut txn, &end_key(before, id))?;
         self.ends.put(&mut txn, &end_key(expires, id), &())?;
@@ -403,14 +347,10 @@ impl Opened {
 
     /// Forgets up to a batch of what has ended by `now`.
     fn sweep(&self, now: u64) -> Result<usize, Failure> {
-        let has_ended = |key: &[u8]| {
-            let end = key.first_chunk().map(|end| u64::from_be_bytes(*end));
-            end.is_some_and(|end| end <= now)
-        };
         // Who has nothing to forget holds up nobody.
         let reading = self.env.read_txn()?;
         let first = self.ends.first(&reading)?;
-        if !first.is_some_and(|(key, ())| has_ended(key)) {
+        if !first.is_some_and(|(key, ())| ends_by(key, now)) {
             return Ok(0);
         }
         drop(reading);
@@ -418,15 +358,14 @@ impl Opened {
         let mut keys = Vec::new();
         for end in self.ends.iter(&txn)?.take(BATCH) {
             let (key, ()) = end?;
-            if !has_ended(key) {
+            if !ends_by(key, now) {
                 break;
             }
             keys.push(key.to_vec());
         }
         for key in &keys {
             self.ends.delete(&mut txn, key)?;
-            let id = key.get(8..).unwrap_or_default();
-            self.sessions.delete(&mut txn, id)?;
+            self.sessions.delete(&mut txn, id_of(key))?;
         }
         txn.commit()?;
         Ok(keys.len())

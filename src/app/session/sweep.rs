@@ -27,8 +27,14 @@ pub(crate) fn is_wanted() -> bool {
     !stores().is_empty()
 }
 
+/// Who sweeps already: a store that takes longer than it should is not asked twice at once.
+static SWEEPING: Mutex<()> = Mutex::new(());
+
 /// Has each store forget what has expired by `now`. May wait as long as its stores do.
 pub(crate) fn sweep(now: SystemTime) {
+    let Ok(_only) = SWEEPING.try_lock() else {
+        return;
+    };
     for store in stores() {
         match store.sweep(now) {
             Ok(0) => {}

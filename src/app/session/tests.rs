@@ -1,1 +1,0 @@
-//! Sessions by their cookies, with a clock of the test's own.

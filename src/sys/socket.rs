@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown, socketpair,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, sendmsg, shutdown, socketpair,
 };
 use nix::sys::uio;
 use nix::unistd;
@@ -25,6 +25,17 @@ const MAX_SLICES: usize = 1024;
 /// `WouldBlock` when nothing is there yet; those of read.
 pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     retry(|| unistd::read(fd, buf))
+}
+
+/// As [`read`], of a connected socket, and what was there stays for whoever reads next; see
+/// `MSG_PEEK` in recv(2). Never waits.
+///
+/// # Errors
+///
+/// `WouldBlock` when nothing is there yet; those of recv.
+pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    retry(|| recv(fd.as_raw_fd(), buf, flags))
 }
 
 /// Writes as much as fits, and says how much. See write(2).
@@ -195,6 +206,25 @@ mod tests {
         assert_eq!(read(b.as_fd(), &mut buf).expect("the end"), 0);
         assert_eq!(write(b.as_fd(), b"back").expect("the other way is open"), 4);
         assert_eq!(read(a.as_fd(), &mut buf).expect("there"), 4);
+    }
+
+    #[test]
+    fn what_is_peeked_at_stays() {
+        let (a, b) = pair_stream().expect("a pair");
+        let mut buf = [0; 16];
+        assert!(would_block(
+            &peek(b.as_fd(), &mut buf).expect_err("nothing there")
+        ));
+        write(a.as_fd(), b"one").expect("room");
+        write(a.as_fd(), b"two").expect("room");
+        for _ in 0..2 {
+            assert_eq!(peek(b.as_fd(), &mut buf).expect("there"), 6);
+            assert_eq!(&buf[..6], b"onetwo");
+        }
+        assert_eq!(peek(b.as_fd(), &mut buf[..2]).expect("there"), 2);
+        assert_eq!(read(b.as_fd(), &mut buf).expect("still there"), 6);
+        shutdown_write(a.as_fd()).expect("connected");
+        assert_eq!(peek(b.as_fd(), &mut buf).expect("the end"), 0);
     }
 
     #[test]

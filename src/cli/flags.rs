@@ -97,8 +97,8 @@ pub(super) struct Serve {
     #[arg(short, long, value_name = "ADDR")]
     pub(super) listen: Vec<Listen>,
 
-    /// Who accepts connections: rr or least-connections (the primary deals them out), shared or
-    /// reuseport (every worker by itself)
+    /// Who accepts connections: rr, least-connections, sticky-ip, sticky-cookie:NAME or
+    /// sticky-query:NAME (the primary deals them out), shared or reuseport (every worker by itself)
     /// [default: rr, or MCLUSTER_SCHED_POLICY=rr|none from the environment]
     #[arg(
         short,

@@ -117,6 +117,16 @@ pub(super) struct Wanted {
     json: bool,
 }
 
+/// `words` as they stand in a query: all but what means nothing there by its number.
+fn escaped(words: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+    let escape = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    words.bytes().map(escape).collect()
+}
+
 /// Does what was asked for.
 ///
 /// # Errors
@@ -133,6 +143,7 @@ pub(super) fn obey(steer: &Steer) -> Result<()> {
         Steer::Restart { wanted } => change(wanted, "restart", "/restart"),
         Steer::Stop { wanted } => change(wanted, "stop", "/stop"),
         Steer::Schedule { policy, wanted } => {
+            let policy = escaped(&policy.to_string());
             change(wanted, "schedule", &format!("/schedule?policy={policy}"))
         }
         Steer::Kill {

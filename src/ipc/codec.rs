@@ -33,6 +33,7 @@ const TOOK: u8 = 12;
 const READY: u8 = 13;
 const ACCESS_LOG: u8 = 16;
 const SWEEP: u8 = 20;
+const STICKY: u8 = 17;
 
 const CONFIGURED: u8 = 0;
 const ADDRESS: u8 = 1;
@@ -112,6 +113,13 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
         Message::Worn => out.push(WORN),
         Message::AccessLog => out.push(ACCESS_LOG),
         Message::Sweep => out.push(SWEEP),
+        Message::Sticky { cookie } => {
+            out.push(STICKY);
+            out.push(u8::from(cookie.is_some()));
+            if let Some(cookie) = cookie {
+                encode_bytes(cookie.as_bytes(), out);
+            }
+        }
         Message::Data(piece) => {
             out.push(DATA);
             out.extend(piece);
@@ -220,6 +228,12 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
         WORN => Message::Worn,
         ACCESS_LOG => Message::AccessLog,
         SWEEP => Message::Sweep,
+        STICKY => Message::Sticky {
+            cookie: match reader.bool()? {
+                true => Some(reader.text()?),
+                false => None,
+            },
+        },
         DATA => Message::Data(std::mem::take(&mut reader.0).to_vec()),
         TOOK => Message::Took(reader.u32()?),
         _ => return Err(senseless()),
@@ -397,6 +411,10 @@ mod tests {
             Message::Worn,
             Message::AccessLog,
             Message::Sweep,
+            Message::Sticky {
+                cookie: Some("at".to_owned()),
+            },
+            Message::Sticky { cookie: None },
             Message::Took(4),
         ]
     }

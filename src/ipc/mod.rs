@@ -142,6 +142,11 @@ pub(crate) enum Message {
     AccessLog,
     /// Primary: have the session stores of your application forget what has expired.
     Sweep,
+    /// Primary: answers tell clients by this cookie whose they are, or by none, from now on.
+    Sticky {
+        /// The cookie's name.
+        cookie: Option<String>,
+    },
     /// Both: a piece of the stream of the users' messages. (`message`)
     Data(Vec<u8>),
     /// Both: so many pieces have been consumed.

@@ -202,6 +202,10 @@ pub(crate) mod token {
     /// The token of a loop's listener number 0; that of number `n` is `n` more.
     pub(crate) const LISTENERS: usize = 16;
 
+    /// The primary's connections that have not said whose they are: tokens from here on, up to
+    /// twice as much. No [`Key`] comes there before a place has had 2^30 occupants.
+    pub(crate) const PEEKED: usize = 1 << 62;
+
     /// A place in a table and which occupant of it is meant.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub(crate) struct Key {

@@ -4,6 +4,7 @@ use super::control::{Console, Sockets};
 use super::event::Settings;
 use super::life::Past;
 use super::members::Members;
+use super::peek::Peeks;
 use super::ports::Ports;
 use super::scheduler::Round;
 use super::supervisor::{Patience, Supervisor};
@@ -189,6 +190,7 @@ impl Cluster {
             sweeps: super::sweeps::State::default(),
             buffer: vec![0; BUFFER_BYTES],
             waiting: VecDeque::new(),
+            peeks: Peeks::default(),
             stop_at: None,
             stop_asked: None,
             offer_at: None,
@@ -256,6 +258,8 @@ impl Cluster {
         }
         self.limits.check().map_err(Error::Settings)?;
         self.edge.check()?;
+        let policy = self.schedule.check();
+        policy.or_else(|why| wrong(format!("schedule: {why}")))?;
         #[cfg(feature = "control")]
         self.access.check()?;
         let times = [

@@ -1,12 +1,10 @@
 //! Connections: accepting them, dealing them out, taking them back.
 
 use super::hands::Arrival;
-use super::rendezvous::Affinity;
 use super::{Primary, SchedulingPolicy};
 use crate::ipc::FLUSH_AGAIN;
 use crate::server::MAX_BACKLOG;
 use crate::server::gate::Accepted;
-use crate::sys::listener::Peer;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -30,7 +28,7 @@ impl Primary {
         }
         let now = self.reactor.now();
         let limit = self.rules.settings.limits.connections;
-        let room = self.members.room(limit, listener);
+        let room = self.members.room(limit, listener, self.peeks.len());
         let room = room.saturating_sub(self.rivals(listener));
         if room == 0 {
             // Nobody has room: connections wait in the kernel's queue of this listener.
@@ -49,16 +47,6 @@ impl Primary {
         }
     }
 
-    /// A connection that is to be dealt.
-    fn arrived(&mut self, mut arrival: Arrival) {
-        if self.policy == SchedulingPolicy::StickyIp
-            && let Peer::Inet(address) = arrival.handed.peer
-        {
-            arrival.affinity = Some(Affinity::of_ip(address.ip()));
-        }
-        self.waiting.push_back(arrival);
-    }
-
     /// How many that wait are offered before the next connection of `listener`. Those of another
     /// listener whose workers have no room take nobody else's.
     fn rivals(&self, listener: u32) -> usize {
@@ -74,6 +62,7 @@ impl Primary {
     /// Deals what waits, in hands: one message a worker.
     pub(super) fn deal(&mut self) {
         let now = self.reactor.now();
+        self.end_peeks();
         if !self.refusing && self.ports.resume_at(self.reactor.registry(), now) {
             // Those who accept by themselves had to do without it.
             self.tell_policy_to_all();
@@ -107,10 +96,11 @@ impl Primary {
             return;
         }
         if self.members.is_empty() && !self.refusing {
-            let waiting = self.waiting.len();
+            let waiting = self.waiting.len() + self.peeks.len();
             log::warn!("no worker is alive: clients are refused, {waiting} that wait included");
             self.refusing = true;
             self.waiting.clear();
+            self.peeks.retain(self.reactor.registry(), |_| false);
             self.ports.shut(self.reactor.registry());
         }
         if !self.refusing {
@@ -148,8 +138,12 @@ impl Primary {
         if policy == self.policy {
             return;
         }
+        if let Err(why) = policy.check() {
+            return log::error!("schedule: {why}");
+        }
         log::info!("schedule {policy} in place of {}", self.policy);
         self.policy = policy;
+        self.peek_anew();
         self.tell_policy_to_all();
     }
 
@@ -216,6 +210,7 @@ impl Primary {
             let listener = self.ports.number_of(token).unwrap_or_default();
             self.arrived(Arrival::fresh(socket, peer, listener));
         }
+        self.end_all_peeks();
         self.ports.close_all(self.reactor.registry());
         self.stop_asked = Some(now);
     }

@@ -102,6 +102,7 @@ impl Wanted {
             request_ids: self.request_ids,
             access_log: file.map(Arc::new),
             log_format: self.log_format,
+            sticky: None,
         })
     }
 }

@@ -228,7 +228,8 @@ impl ClusterHandle {
         self.wish(Wish::Restart);
     }
 
-    /// Another policy from now on, for a cluster at work: no connection is lost.
+    /// Another policy from now on, for a cluster at work: no connection is lost. Refused, with a
+    /// line in the log, where its name of a cookie or of a key makes no sense.
     pub fn set_schedule(&self, policy: SchedulingPolicy) {
         self.wish(Wish::Schedule { policy });
     }

@@ -1,6 +1,7 @@
 //! The lives of workers: launching, ending and burying them, and saying why they ended.
 
 use super::handle::WorkerState;
+use super::hands::Arrival;
 use super::members::{Member, Recruit};
 use super::supervisor::{Death, Then};
 use super::vessel::{Carrier, Exit, Launched};
@@ -10,6 +11,7 @@ use crate::ipc::Channel;
 use crate::metrics::Counters;
 use crate::net::register_reader;
 use crate::net::token::FIRST;
+use crate::server::sticky::Sticky;
 use crate::sys::{proc, process};
 use crate::worker::{Seat, WorkerId};
 use std::collections::BTreeMap;
@@ -82,6 +84,8 @@ impl Primary {
         let mut settings = self.rules.settings.clone();
         settings.env.extend(self.env_of(id));
         settings.place = place;
+        let cookie = self.policy.cookie();
+        settings.edge.sticky = cookie.map(|name| Sticky::new(name, place));
         settings.max_requests = self
             .rules
             .max_requests
@@ -212,7 +216,7 @@ impl Primary {
     /// and of those that only workers wanted which are gone or about to go.
     pub(super) fn drop_hopeless(&mut self) {
         let (ports, members) = (&self.ports, &self.members);
-        self.waiting.retain(|arrival| {
+        let hopeful = |arrival: &Arrival| {
             let number = arrival.listener;
             let asked = |id| {
                 ports
@@ -222,7 +226,9 @@ impl Primary {
             let mut stay = members.iter().filter(|member| !member.leaving);
             ports.is_configured(number)
                 || stay.any(|member| member.listens.contains(&number) || asked(member.id))
-        });
+        };
+        self.waiting.retain(hopeful);
+        self.peeks.retain(self.reactor.registry(), hopeful);
     }
 
     /// A worker that never was is gone. In a stop that is no accident: whoever forks another for

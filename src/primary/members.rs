@@ -314,16 +314,21 @@ impl Members {
         ended.collect()
     }
 
-    /// How many connections of `listener` those that listen there may be handed together.
-    pub(super) fn room(&mut self, limit: usize, listener: u32) -> usize {
-        let settled = self.0.values_mut().map(|member| {
-            if !member.listens.contains(&listener) {
-                return 0;
+    /// How many connections of `listener` those that listen there may be handed together, if they
+    /// will have `more` beside these.
+    pub(super) fn room(&mut self, limit: usize, listener: u32, more: usize) -> usize {
+        let (mut hands, mut free) = (0, 0_usize);
+        for member in self.0.values_mut() {
+            if member.listens.contains(&listener) {
+                member.hand.settle(&member.slot);
+                let room = member.room(limit);
+                hands += room;
+                if room > 0 {
+                    free = free.saturating_add(limit.saturating_sub(member.open()));
+                }
             }
-            member.hand.settle(&member.slot);
-            member.room(limit)
-        });
-        settled.sum()
+        }
+        hands.min(free.saturating_sub(more))
     }
 
     /// The listeners whose connections somebody may be handed.

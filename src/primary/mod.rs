@@ -2,7 +2,7 @@
 //!
 //! [`Primary::run`] is the loop. What should happen is decided by `supervisor` and `scheduler`,
 //! which are pure; `life` launches and buries workers, which `vessel` carries; `deal` accepts and
-//! deals, `edge` opens the access log, `hands` keeps what was handed over, `ports` the listeners; `talk` is the conversation,
+//! deals, `peek` looks at what clients say first, `edge` opens the access log, `hands` keeps what was handed over, `ports` the listeners; `talk` is the conversation,
 //! `watch` finds who stands still, `wishes` does what the application asks by `handle`, `systemd`
 //! keeps a service manager informed.
 //! [`Cluster`] is what users build one with. May use everything below.
@@ -23,6 +23,7 @@ mod handle;
 mod hands;
 mod life;
 mod members;
+mod peek;
 mod ports;
 mod rendezvous;
 mod scheduler;
@@ -61,6 +62,7 @@ use control::Console;
 use hands::Arrival;
 use life::Past;
 use members::Members;
+use peek::{Peeks, is_peeked};
 use ports::Ports;
 use scheduler::Round;
 use std::collections::{BTreeSet, VecDeque};
@@ -82,6 +84,8 @@ enum Wake {
     Listener(usize),
     /// A worker said something, or is gone.
     Worker(WorkerId),
+    /// More has come of a connection that is looked at.
+    Peeked(Ready),
     /// Something at the control interface.
     Console(Ready),
     /// The trial of a program that is to take over has said something, or ended.
@@ -152,6 +156,8 @@ struct Primary {
     stop_asked: Option<Instant>,
     /// Accepted, or handed back, and not dealt yet.
     waiting: VecDeque<Arrival>,
+    /// Accepted, and it is not known yet whose they are.
+    peeks: Peeks,
     /// When to offer them again.
     offer_at: Option<Instant>,
     /// When to look for connections that were handed over and not taken.
@@ -205,6 +211,7 @@ impl Primary {
                     Wake::Signals => self.heed_signals()?,
                     Wake::Listener(token) => self.accept(token),
                     Wake::Worker(id) => self.hear(id),
+                    Wake::Peeked(ready) => self.look_again(ready),
                     Wake::Console(ready) => console.push(ready),
                     Wake::Trial => self.hear_trial(),
                 }
@@ -250,6 +257,7 @@ impl Primary {
         let wake = |ready: Ready| match ready.token {
             SIGNALS => Wake::Signals,
             TRIAL => Wake::Trial,
+            token if is_peeked(token) => Wake::Peeked(ready),
             token if Console::owns(token) => Wake::Console(ready),
             token if token < FIRST => Wake::Listener(token),
             token => Wake::Worker(WorkerId((token - FIRST) as u32)),
@@ -265,6 +273,7 @@ impl Primary {
             self.stop_at,
             self.wishes.held_until,
             self.offer_at,
+            self.peeks.deadline(),
             self.inspect_at,
             self.flush_at,
             self.watch.deadline(),

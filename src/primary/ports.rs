@@ -329,7 +329,9 @@ impl Ports {
         let token = match policy {
             SchedulingPolicy::RoundRobin
             | SchedulingPolicy::LeastConnections
-            | SchedulingPolicy::StickyIp => return None,
+            | SchedulingPolicy::StickyIp
+            | SchedulingPolicy::StickyCookie(_)
+            | SchedulingPolicy::StickyQuery(_) => return None,
             SchedulingPolicy::Shared => self.ports.get(&number)?.first,
             SchedulingPolicy::ReusePort => self.own_socket(registry, number, place)?,
         };
@@ -375,7 +377,9 @@ impl Ports {
             let first = match policy {
                 SchedulingPolicy::RoundRobin
                 | SchedulingPolicy::LeastConnections
-                | SchedulingPolicy::StickyIp => true,
+                | SchedulingPolicy::StickyIp
+                | SchedulingPolicy::StickyCookie(_)
+                | SchedulingPolicy::StickyQuery(_) => true,
                 SchedulingPolicy::Shared => false,
                 SchedulingPolicy::ReusePort if port.alone => false,
                 SchedulingPolicy::ReusePort => !serves(port.number, 0),

@@ -5,6 +5,7 @@
 //! arithmetic on 32 bits, since a program in the kernel has to come to the same ones. Pure; leaves
 //! who is there to `scheduler`.
 
+use crate::server::sticky::place_of;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
@@ -31,9 +32,11 @@ impl Affinity {
         })
     }
 
-    /// By what a client says.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no policy asks for it yet"))]
+    /// By what a client says: the place that it names, or whoever is heaviest for it.
     pub(super) fn of_value(value: &[u8]) -> Self {
+        if let Some(place) = place_of(value) {
+            return Self::Place(place);
+        }
         let mut hasher = DefaultHasher::new();
         value.hash(&mut hasher);
         Self::Key(hasher.finish() as u32)

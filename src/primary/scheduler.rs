@@ -4,11 +4,32 @@
 //! to `rendezvous`.
 
 use super::rendezvous::Affinity;
+use crate::http::is_token;
 use crate::worker::WorkerId;
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+/// Bytes that the name of a cookie or of a query's key may have.
+const LONGEST_NAME: usize = 64;
+
 /// Who accepts connections, and which worker gets them.
+///
+/// Under the sticky policies clients belong to places, of which a cluster of N workers has N, and
+/// the successor of a worker has its place. A connection stays with its worker, whatever later
+/// requests on it say. A worker that is full, by its limit of connections or by what it has been
+/// handed and has not taken, counts as one that is not there for a connection that comes then.
+///
+/// # Examples
+///
+/// ```
+/// use mcluster::SchedulingPolicy;
+///
+/// let policy: SchedulingPolicy = "sticky-cookie:worker".parse().unwrap();
+/// assert_eq!(policy, SchedulingPolicy::StickyCookie("worker".into()));
+/// assert_eq!(policy.to_string(), "sticky-cookie:worker");
+/// assert!("sticky-cookie:a;b".parse::<SchedulingPolicy>().is_err(), "no name of a cookie");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchedulingPolicy {
@@ -29,26 +50,84 @@ pub enum SchedulingPolicy {
     /// The primary accepts and deals each client, by its address, to the worker at one place as
     /// long as there is one. Where a place is lost or added, only the clients that were or will be
     /// its own go elsewhere (rendezvous hashing); the successor of a worker has its place. Clients
-    /// without an address, at a unix socket, have their turn.
+    /// without an address, at a unix socket, have their turn. Of a peer that must begin by a
+    /// header of the PROXY protocol, the address in that header is what counts.
     StickyIp,
+    /// The primary accepts and looks at the first request, without consuming it, for the cookie
+    /// with this name. `w3`, or `w3` followed by `.`, `-` or `~` and anything, names the third
+    /// place and goes there; any other value goes to one place as long as there is one, as an
+    /// address does under [`SchedulingPolicy::StickyIp`]. Without the cookie a client has its turn,
+    /// and the answer sets it: `NAME=w3; Path=/; HttpOnly; SameSite=Lax`, with `Secure` where the
+    /// client came by https as trusted proxies say; unless the handler sets it by itself. A client
+    /// that has not sent its head within two seconds, or within the limits of a head, has its turn.
+    ///
+    /// The name is a token of at most 64 bytes.
+    StickyCookie(Cow<'static, str>),
+    /// The same by the first value of this key in the first request's query. Nobody sets it but
+    /// the application, to which [`Worker::sticky_value`](crate::Worker::sticky_value) tells what
+    /// names its worker.
+    ///
+    /// The key is of at most 64 bytes, without `&`, `=`, `#` and controls.
+    StickyQuery(Cow<'static, str>),
 }
 
 impl SchedulingPolicy {
     /// Whether clients stay with their workers.
     pub(super) fn is_sticky(&self) -> bool {
-        matches!(self, Self::StickyIp)
+        matches!(
+            self,
+            Self::StickyIp | Self::StickyCookie(_) | Self::StickyQuery(_)
+        )
+    }
+
+    /// The cookie that names a client's worker, if there is one.
+    pub(super) fn cookie(&self) -> Option<&str> {
+        match self {
+            Self::StickyCookie(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether it makes sense: a name may not have gone through [`FromStr`].
+    ///
+    /// # Errors
+    ///
+    /// Says what does not.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let (what, name) = match self {
+            Self::StickyCookie(name) => ("a cookie", name),
+            Self::StickyQuery(name) => ("a query's key", name),
+            _ => return Ok(()),
+        };
+        let bad = |why: &str| Err(format!("{name:?} is no name of {what}: {why}"));
+        let splits = |byte: u8| byte.is_ascii_control() || b"&=#".contains(&byte);
+        if name.is_empty() {
+            return bad("it is empty");
+        }
+        if name.len() > LONGEST_NAME {
+            return bad("it is longer than 64 bytes");
+        }
+        match self {
+            Self::StickyCookie(_) if !is_token(name.as_bytes()) => {
+                bad("letters, digits and !#$%&'*+-.^_`|~ alone")
+            }
+            Self::StickyQuery(_) if name.bytes().any(splits) => bad("no &, =, # or control"),
+            _ => Ok(()),
+        }
     }
 }
 
 impl fmt::Display for SchedulingPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RoundRobin => "rr",
-            Self::Shared => "shared",
-            Self::ReusePort => "reuseport",
-            Self::LeastConnections => "least-connections",
-            Self::StickyIp => "sticky-ip",
-        })
+        match self {
+            Self::RoundRobin => f.write_str("rr"),
+            Self::Shared => f.write_str("shared"),
+            Self::ReusePort => f.write_str("reuseport"),
+            Self::LeastConnections => f.write_str("least-connections"),
+            Self::StickyIp => f.write_str("sticky-ip"),
+            Self::StickyCookie(name) => write!(f, "sticky-cookie:{name}"),
+            Self::StickyQuery(name) => write!(f, "sticky-query:{name}"),
+        }
     }
 }
 
@@ -56,6 +135,18 @@ impl FromStr for SchedulingPolicy {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
+        let named = |name: &str| Cow::Owned(name.to_owned());
+        let policy = match word.split_once(':') {
+            Some(("sticky-cookie", name)) => Self::StickyCookie(named(name)),
+            Some(("sticky-query", name)) => Self::StickyQuery(named(name)),
+            _ => return Self::of_word(word),
+        };
+        policy.check().map(|()| policy)
+    }
+}
+
+impl SchedulingPolicy {
+    fn of_word(word: &str) -> Result<Self, String> {
         match word {
             "rr" => Ok(Self::RoundRobin),
             // Node's word for it is `none`.
@@ -63,8 +154,10 @@ impl FromStr for SchedulingPolicy {
             "reuseport" => Ok(Self::ReusePort),
             "least-connections" => Ok(Self::LeastConnections),
             "sticky-ip" => Ok(Self::StickyIp),
+            "sticky-cookie" | "sticky-query" => Err(format!("{word} needs a name: {word}:NAME")),
             _ => Err(format!(
-                "{word:?} is no policy (rr, shared, reuseport, least-connections or sticky-ip)"
+                "{word:?} is no policy (rr, shared, reuseport, least-connections, sticky-ip, \
+                 sticky-cookie:NAME or sticky-query:NAME)"
             )),
         }
     }
@@ -225,6 +318,7 @@ mod tests {
     #[test]
     fn who_belongs_somewhere_has_no_turn() {
         let all = candidates("1:9 2:9s 3:0 4:9");
+        let others = ["sticky-cookie:a", "sticky-query:a"].map(|word| word.parse().unwrap());
         let mut round = Round::default();
         let mut pick = |affinity, policy| {
             let index = round.pick(&all, policy, affinity, |_| true)?;
@@ -241,6 +335,10 @@ mod tests {
         assert!(instead.is_some_and(|id| id != 3), "it has no room");
         assert_eq!(pick(None, sticky), Some(1), "their turns go on");
         assert_eq!(pick(None, sticky), Some(4));
+        for other in &others {
+            assert_eq!(pick(Some(Affinity::Place(4)), other), Some(4));
+            assert_eq!(pick(Some(Affinity::Place(3)), other), instead);
+        }
         let rr = &SchedulingPolicy::RoundRobin;
         assert_eq!(pick(Some(Affinity::Place(4)), rr), Some(1));
         // Where two have one place, one of them is about to go.
@@ -252,16 +350,45 @@ mod tests {
 
     #[test]
     fn policies_have_names() {
+        let longest = "n".repeat(LONGEST_NAME);
         for policy in [
             SchedulingPolicy::RoundRobin,
             SchedulingPolicy::Shared,
             SchedulingPolicy::ReusePort,
             SchedulingPolicy::LeastConnections,
             SchedulingPolicy::StickyIp,
+            SchedulingPolicy::StickyCookie("__Host-w".into()),
+            SchedulingPolicy::StickyCookie("&|#".into()),
+            SchedulingPolicy::StickyCookie(longest.clone().into()),
+            SchedulingPolicy::StickyQuery("a b:ü+".into()),
+            SchedulingPolicy::StickyQuery(longest.clone().into()),
         ] {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
         assert_eq!("none".parse(), Ok(SchedulingPolicy::Shared));
-        assert!("RR".parse::<SchedulingPolicy>().is_err());
+        let long = format!("sticky-cookie:{longest}n");
+        for (word, why) in [
+            ("RR", "no policy (rr,"),
+            ("sticky", "sticky-query:NAME)"),
+            ("rr:x", "no policy"),
+            ("sticky-cookie", "needs a name: sticky-cookie:NAME"),
+            ("sticky-query", "needs a name: sticky-query:NAME"),
+            ("sticky-cookie:", "it is empty"),
+            ("sticky-query:", "it is empty"),
+            (
+                "sticky-cookie:a b",
+                "\"a b\" is no name of a cookie: letters",
+            ),
+            ("sticky-cookie:a=b", "letters"),
+            ("sticky-cookie:ü", "letters"),
+            ("sticky-query:a=b", "no name of a query's key: no &, =, #"),
+            ("sticky-query:a&b", "control"),
+            ("sticky-query:a#b", "control"),
+            ("sticky-query:a\tb", "control"),
+            (&long, "longer than 64"),
+        ] {
+            let error = word.parse::<SchedulingPolicy>().unwrap_err();
+            assert!(error.contains(why), "{word:?}: {error}");
+        }
     }
 }

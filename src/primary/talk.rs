@@ -90,7 +90,7 @@ impl Primary {
             return false;
         }
         let handed: usize = self.members.iter().map(|one| one.hand.len()).sum();
-        self.waiting.len() + handed + HAND > self.rules.most_held
+        self.waiting.len() + self.peeks.len() + handed + HAND > self.rules.most_held
     }
 
     /// Does not hear a worker until [`Primary::hear_again`].
@@ -204,6 +204,7 @@ impl Primary {
             Message::Server { .. }
             | Message::Refused { .. }
             | Message::Accept { .. }
+            | Message::Sticky { .. }
             | Message::AccessLog
             | Message::Sweep => {
                 log::warn!("{member} says what only a primary says: {message:?}");
@@ -288,13 +289,15 @@ impl Primary {
         }
     }
 
-    /// Tells a worker what the policy is for it: which listeners it accepts from by itself. Also of
-    /// those that it was offered and has not said yet that it listens on.
+    /// Tells a worker what the policy is for it: which listeners it accepts from by itself, and by
+    /// which cookie its clients are to come back. Also of those that it was offered and has not said yet that it listens on.
     pub(super) fn tell_policy(&mut self, id: WorkerId) {
         let registry = self.reactor.registry();
         let Some(member) = self.members.get_mut(id).filter(|one| !one.leaving) else {
             return;
         };
+        let cookie = self.policy.cookie().map(str::to_owned);
+        member.say(&Message::Sticky { cookie });
         let offered = self.ports.iter().filter(|port| port.users.contains(&id));
         for listener in offered.map(|port| port.number).collect::<Vec<_>>() {
             let socket = self

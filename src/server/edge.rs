@@ -8,6 +8,7 @@ use super::access::{Entry, Log, LogFormat};
 use super::conn::{Connection, Ending};
 use super::date::Date;
 use super::respond::Meta;
+use super::sticky::Sticky;
 use super::{Server, Turn};
 use crate::app::{Parts, Response, Trusted, next_id};
 use crate::http::{Error, ForwardedFields, ProxyHeader};
@@ -54,6 +55,8 @@ pub(crate) struct EdgeSettings {
     /// Where lines about answers go.
     pub(crate) access_log: Option<Arc<File>>,
     pub(crate) log_format: LogFormat,
+    /// The cookie by which clients come back.
+    pub(crate) sticky: Option<Sticky>,
 }
 
 /// The edge of one server at work.
@@ -65,6 +68,8 @@ pub(super) struct Edge {
     server_header: Option<String>,
     request_ids: bool,
     log: Option<Log>,
+    /// The cookie by which clients come back. In a box, since most servers have none.
+    pub(super) sticky: Option<Box<Sticky>>,
     /// When it is to be said that a balancer is not set up as it should be.
     unannounced: Seldom,
 }
@@ -77,6 +82,7 @@ impl Edge {
             request_ids,
             access_log,
             log_format,
+            sticky,
         } = settings;
         let trusted = Trusted {
             proxies: trust.forwarded,
@@ -89,6 +95,7 @@ impl Edge {
             server_header,
             request_ids,
             log: access_log.map(|file| Log::new(file, log_format, worker)),
+            sticky: sticky.map(Box::new),
             unannounced: Seldom::default(),
         }
     }

@@ -25,6 +25,7 @@ mod output;
 mod pace;
 mod requests;
 mod respond;
+pub(crate) mod sticky;
 #[cfg(test)]
 mod tests;
 mod upgraded;

@@ -96,8 +96,9 @@ impl Connection {
 
     /// A head is complete: its request begins. `more` is whether bytes behind it are there.
     fn begin(&mut self, turn: &mut Turn, mut parts: Box<Parts>, more: bool, requests: &mut u32) {
-        let meta = Meta::of(&parts.head);
+        let mut meta = Meta::of(&parts.head);
         self.entry = turn.edge.arrived(&mut parts, self.peer);
+        meta.mark = turn.edge.mark(&parts);
         let framing = parts.head.framing();
         if matches!(framing, Framing::None | Framing::Length(0)) {
             *requests -= 1;
@@ -229,7 +230,10 @@ impl Connection {
         turn.counters.answered(response.status());
         self.served = true;
         let entry = self.entry.take().or_else(|| turn.edge.refused(self.peer));
-        let response = turn.edge.dressed(response, entry.as_deref());
+        let mut response = turn.edge.dressed(response, entry.as_deref());
+        if let Some(mark) = meta.mark {
+            response = turn.edge.marked(response, mark);
+        }
         let status = response.status();
         let ours = !response.wants_close() && turn.draining != Draining::Close;
         let keep = meta.keep_alive && ours;

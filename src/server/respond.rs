@@ -1,6 +1,7 @@
 //! A response as bytes: the head, and how its body is framed (RFC 9112 6, RFC 9110 6.4.1).
 
 use super::date::Date;
+use super::sticky::Mark;
 use crate::app::{Body, Response};
 use crate::http::{self, Head, Method, Version};
 
@@ -15,6 +16,8 @@ pub(super) struct Meta {
     pub(super) keep_alive: bool,
     /// The client reads trailers.
     pub(super) trailers: bool,
+    /// What the answer is to set so that the client comes back to this worker.
+    pub(super) mark: Option<Mark>,
 }
 
 impl Meta {
@@ -24,6 +27,7 @@ impl Meta {
             http10: head.version() == Version::Http10,
             keep_alive: head.keep_alive(),
             trailers: head.get("te").is_some_and(reads_trailers),
+            mark: None,
         }
     }
 
@@ -45,6 +49,7 @@ impl Meta {
             http10: false,
             keep_alive: false,
             trailers: false,
+            mark: None,
         }
     }
 }

@@ -51,6 +51,7 @@ struct State {
 
 struct Shared {
     id: WorkerId,
+    place: usize,
     waker: Waker,
     /// The loop's thread, which needs no waking.
     thread: OnceLock<ThreadId>,
@@ -95,9 +96,10 @@ impl fmt::Debug for Worker {
 }
 
 impl Worker {
-    pub(super) fn new(id: WorkerId, waker: Waker) -> Self {
+    pub(super) fn new(id: WorkerId, place: usize, waker: Waker) -> Self {
         Self(Arc::new(Shared {
             id,
+            place,
             waker,
             thread: OnceLock::new(),
             poked: AtomicBool::new(false),
@@ -123,6 +125,10 @@ impl Worker {
     /// Its number, from 1 and never used again. (`worker.id`)
     pub fn id(&self) -> WorkerId {
         self.0.id
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.0.place
     }
 
     /// Whether the primary can be reached. (`worker.isConnected()`)
@@ -406,7 +412,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     fn worker(reactor: &Reactor) -> Worker {
-        Worker::new(WorkerId(3), reactor.waker(1).unwrap())
+        Worker::new(WorkerId(3), 2, reactor.waker(1).unwrap())
     }
 
     #[test]

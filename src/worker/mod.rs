@@ -6,6 +6,7 @@
 //! in its [`Seat`].
 
 mod handle;
+mod sticky;
 mod talk;
 
 pub use handle::Worker;
@@ -203,7 +204,7 @@ impl Life {
             register(reactor.registry(), signals, SIGNALS)?;
         }
         let waker = reactor.waker(WAKER)?;
-        let worker = Worker::new(id, waker.clone());
+        let worker = Worker::new(id, settings.place, waker.clone());
         let mut server = Server::new(
             app,
             settings.limits.clone(),

@@ -6,7 +6,7 @@ use crate::ipc::user::{Kind, Message as UserMessage};
 use crate::ipc::{Ask, HAND, HAND_BYTES, Handed, Message, Received, is_gone};
 use crate::net::token::LISTENERS;
 use crate::net::{Listen, deregister, url};
-use crate::server;
+use crate::server::{self, sticky::Sticky};
 use crate::sys::listener::{Address, Listener};
 use std::fs::File;
 use std::io;
@@ -146,6 +146,11 @@ impl Life {
                 files.for_each(|file| self.server.reopen_log(file));
             }
             Message::Sweep => sweep(),
+            Message::Sticky { cookie } => {
+                let place = self.settings.place;
+                self.server
+                    .stick(cookie.map(|name| Sticky::new(&name, place)));
+            }
             Message::Data(piece) => {
                 for (kind, message) in self.inbox.piece(&piece)? {
                     match kind {

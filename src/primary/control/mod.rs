@@ -13,6 +13,7 @@ mod stream;
 pub(super) use figures::Samples;
 pub(super) use sockets::{Access, Sockets};
 
+use super::peek::is_peeked;
 use super::supervisor::{Change, Outcome};
 use super::{Error, Event, Primary, Result};
 use crate::app::Response;
@@ -155,7 +156,8 @@ impl Console {
     /// Whether an event with this token is the console's.
     pub(super) fn owns(token: usize) -> bool {
         // Connections have their generation in the upper half of their token.
-        token == CONTROL || token == ADMIN || token >> 32 != 0
+        let key = token >> 32 != 0 && !is_peeked(token);
+        token == CONTROL || token == ADMIN || key
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -277,6 +277,7 @@ impl Primary {
             waiting: self
                 .waiting
                 .iter()
+                .chain(self.peeks.iter())
                 .map(|arrival| kept.arrival(arrival))
                 .collect(),
             past: self.past_state(),

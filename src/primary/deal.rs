@@ -112,7 +112,7 @@ impl Primary {
         let now = self.reactor.now();
         // Where nobody has a socket of its own, nobody's matters.
         let mut serving = BTreeSet::new();
-        if self.policy == SchedulingPolicy::ReusePort {
+        if self.policy.splits() {
             let members = self.members.iter().filter(|member| member.serves(now));
             serving.extend(members.flat_map(|member| {
                 let listens = member.listens.iter();
@@ -122,6 +122,9 @@ impl Primary {
         let serves = |number: u32, place: usize| serving.contains(&(number, place));
         self.ports
             .mind(self.reactor.registry(), &self.policy, serves);
+        if self.ports.take_untold() {
+            self.tell_policy_to_all();
+        }
         self.watch_sockets();
     }
 

@@ -27,6 +27,7 @@ mod peek;
 mod ports;
 mod rendezvous;
 mod scheduler;
+mod steering;
 mod supervisor;
 mod sweeps;
 mod systemd;

@@ -220,7 +220,8 @@ impl Primary {
             | SchedulingPolicy::Shared
             | SchedulingPolicy::ReusePort
             | SchedulingPolicy::LeastConnections
-            | SchedulingPolicy::StickyIp => return None,
+            | SchedulingPolicy::StickyIp
+            | SchedulingPolicy::StickyIpReusePort => return None,
         };
         let limits = &self.rules.settings.limits;
         Some(Sought {
@@ -268,7 +269,7 @@ impl Primary {
     /// A connection has been accepted: it is to be dealt once it is known whose it is.
     pub(super) fn arrived(&mut self, mut arrival: Arrival) {
         if self.sought(arrival.handed.peer).is_none() {
-            if self.policy == SchedulingPolicy::StickyIp
+            if self.policy.goes_by_address()
                 && let Peer::Inet(address) = arrival.handed.peer
             {
                 arrival.affinity = Some(Affinity::of_ip(address.ip()));

@@ -2,20 +2,24 @@
 //!
 //! Owns every listening socket, for the life of the cluster: workers get copies. So a policy can
 //! change, and a worker can die, without a connection being lost with a socket. Under `reuseport` a
-//! listener has one socket a place; what has no worker that serves, the primary accepts from.
+//! listener has one socket a place; what has no worker that serves, the primary accepts from. Which
+//! socket is whose is left to `split`.
 
 mod asked;
+mod split;
 
 use super::scheduler::SchedulingPolicy;
 use crate::ipc::{Ask, Refusal};
 use crate::net::token::LISTENERS;
-use crate::net::{MAX_BACKLOG, resume, url};
+use crate::net::{resume, url};
 use crate::server::gate::Gate;
 use crate::sys::listener::{Address, Listener};
 use crate::worker::WorkerId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
+
+pub(super) use split::Steering;
 
 /// How often an address that was lost is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -35,6 +39,7 @@ pub(super) struct Port {
     pub(super) beside: BTreeMap<usize, usize>,
     /// It can have no other sockets.
     alone: bool,
+    pub(super) steering: Steering,
     /// Who listens there.
     pub(super) users: BTreeSet<WorkerId>,
 }
@@ -55,6 +60,7 @@ pub(super) struct Restored {
     pub(super) ask: Option<Ask>,
     pub(super) first: Listener,
     pub(super) beside: Vec<(usize, Listener)>,
+    pub(super) steering: Option<Steering>,
     pub(super) users: BTreeSet<WorkerId>,
 }
 
@@ -72,6 +78,8 @@ pub(super) struct Ports {
     /// The sockets that could not be opened again, and when to try that next.
     closed: BTreeSet<usize>,
     retry_at: Option<Instant>,
+    /// What workers accept from by themselves has changed.
+    untold: bool,
 }
 
 impl Ports {
@@ -85,6 +93,7 @@ impl Ports {
             next_token: LISTENERS,
             closed: BTreeSet::new(),
             retry_at: None,
+            untold: false,
         }
     }
 
@@ -110,6 +119,7 @@ impl Ports {
                 }
             }
             if let Some(port) = ports.ports.get_mut(&number) {
+                port.steering = Steering::restored(one.steering, !port.beside.is_empty());
                 port.configured = one.configured;
                 port.users = one.users;
             }
@@ -184,6 +194,7 @@ impl Ports {
             first,
             beside: BTreeMap::new(),
             alone,
+            steering: Steering::default(),
             users: BTreeSet::new(),
         };
         self.ports.insert(number, port);
@@ -318,98 +329,24 @@ impl Ports {
         }
     }
 
-    /// The socket that the worker at `place` accepts from by itself, if the policy has it do so.
-    pub(super) fn socket(
-        &mut self,
-        registry: &mio::Registry,
-        number: u32,
-        place: usize,
-        policy: &SchedulingPolicy,
-    ) -> Option<&Listener> {
-        let token = match policy {
-            SchedulingPolicy::RoundRobin
-            | SchedulingPolicy::LeastConnections
-            | SchedulingPolicy::StickyIp
-            | SchedulingPolicy::StickyCookie(_)
-            | SchedulingPolicy::StickyQuery(_) => return None,
-            SchedulingPolicy::Shared => self.ports.get(&number)?.first,
-            SchedulingPolicy::ReusePort => self.own_socket(registry, number, place)?,
-        };
-        // One that does not listen at present would wake the worker without end.
-        let open = !self.closed.contains(&token);
-        open.then(|| self.gate.listener(token)).flatten()
-    }
-
-    /// The token of a listener's socket for `place` alone; the first one where there can be none.
-    fn own_socket(&mut self, registry: &mio::Registry, number: u32, place: usize) -> Option<usize> {
-        let port = self.ports.get(&number)?;
-        if port.alone || place == 0 {
-            return Some(port.first);
-        }
-        if let Some(token) = port.beside.get(&place) {
-            return Some(*token);
-        }
-        let first = port.first;
-        let made = self.gate.listener(first)?.sibling(MAX_BACKLOG);
-        match made.and_then(|listener| self.keep(registry, listener, number)) {
-            Ok(token) => {
-                let port = self.ports.get_mut(&number)?;
-                port.beside.insert(place, token);
-                Some(token)
-            }
-            Err(error) => {
-                let address = self.gate.listener(first)?.address();
-                log::warn!("{address} is shared rather than split: {error}");
-                Some(first)
-            }
-        }
-    }
-
-    /// Has the primary accept where nobody else does. `serves` is whether the worker at a place
-    /// accepts from its own socket of the listener with a number.
-    pub(super) fn mind(
-        &mut self,
-        registry: &mio::Registry,
-        policy: &SchedulingPolicy,
-        serves: impl Fn(u32, usize) -> bool,
-    ) {
-        for port in self.ports.values() {
-            let first = match policy {
-                SchedulingPolicy::RoundRobin
-                | SchedulingPolicy::LeastConnections
-                | SchedulingPolicy::StickyIp
-                | SchedulingPolicy::StickyCookie(_)
-                | SchedulingPolicy::StickyQuery(_) => true,
-                SchedulingPolicy::Shared => false,
-                SchedulingPolicy::ReusePort if port.alone => false,
-                SchedulingPolicy::ReusePort => !serves(port.number, 0),
-            };
-            self.gate.set_open(registry, port.first, first);
-            for (place, token) in &port.beside {
-                let others = *policy == SchedulingPolicy::ReusePort && serves(port.number, *place);
-                self.gate.set_open(registry, *token, !others);
-            }
-        }
-    }
-
-    /// The sockets that workers accept from by themselves, alone, with the place of each: where a
-    /// worker that stands still would leave clients waiting.
-    pub(super) fn own_sockets(&self) -> impl Iterator<Item = (usize, usize)> {
-        let split = self.ports.values().filter(|port| !port.alone);
-        split.flat_map(|port| {
-            let beside = port.beside.iter().map(|(place, token)| (*place, *token));
-            beside.chain([(0, port.first)])
-        })
-    }
-
     /// Clients are refused until [`Ports::open_again`].
     pub(super) fn shut(&mut self, registry: &mio::Registry) {
         // First out of the epoll set, where a listener that does not listen is an endless event.
         self.gate.pause(registry, None);
         self.retry_at = None;
-        for listener in self.gate.listeners() {
-            if let Err(error) = listener.suspend() {
+        // With its last socket a group ends, and what the kernel was told of it. They join the next
+        // one in the order of their tokens, which is that of the places.
+        for port in self.ports.values_mut() {
+            port.steering = Steering::default();
+        }
+        for (token, number) in &self.by_token {
+            if let Some(listener) = self.gate.listener(*token)
+                && let Err(error) = listener.suspend()
+            {
                 log::error!("{} cannot be closed: {error}", listener.address());
+                if let Some(port) = self.ports.get_mut(number) {
+                    port.steering.disordered = !self.closed.contains(token);
+                }
             }
         }
     }
@@ -457,6 +394,11 @@ impl Ports {
                     if self.closed.insert(token) {
                         log::error!("{address} cannot be opened again, and is tried on: {error}");
                         self.gate.set_deaf(registry, token, true);
+                    }
+                    let number = self.by_token.get(&token);
+                    if let Some(port) = number.and_then(|number| self.ports.get_mut(number)) {
+                        // Those after it are counted in its place, and it after them.
+                        port.steering.disordered |= !port.beside.is_empty();
                     }
                 }
             }

@@ -69,15 +69,35 @@ pub enum SchedulingPolicy {
     ///
     /// The key is of at most 64 bytes, without `&`, `=`, `#` and controls.
     StickyQuery(Cow<'static, str>),
+    /// As [`SchedulingPolicy::ReusePort`], but the kernel chooses the socket as
+    /// [`SchedulingPolicy::StickyIp`] would: each client, by its address, stays with the worker at
+    /// one place, and the primary has no work with it. The kernel sees the address that packets
+    /// come from, which behind a balancer is the balancer's, whatever the PROXY protocol says; and
+    /// it chooses when a connection begins, not when it is accepted. Where it cannot choose (unix
+    /// sockets, inherited ones, more than 268 places), the primary accepts and deals as under
+    /// [`SchedulingPolicy::StickyIp`].
+    StickyIpReusePort,
 }
 
 impl SchedulingPolicy {
     /// Whether clients stay with their workers.
     pub(super) fn is_sticky(&self) -> bool {
-        matches!(
-            self,
-            Self::StickyIp | Self::StickyCookie(_) | Self::StickyQuery(_)
-        )
+        self.goes_by_address() || matches!(self, Self::StickyCookie(_) | Self::StickyQuery(_))
+    }
+
+    /// Whether clients stay with their workers by their addresses.
+    pub(super) fn goes_by_address(&self) -> bool {
+        matches!(self, Self::StickyIp | Self::StickyIpReusePort)
+    }
+
+    /// Whether each worker accepts from a socket of its own, where that can be.
+    pub(super) fn splits(&self) -> bool {
+        matches!(self, Self::ReusePort | Self::StickyIpReusePort)
+    }
+
+    /// Whether the kernel chooses the socket by the client's address, where it can.
+    pub(super) fn steers(&self) -> bool {
+        matches!(self, Self::StickyIpReusePort)
     }
 
     /// The cookie that names a client's worker, if there is one.
@@ -125,6 +145,7 @@ impl fmt::Display for SchedulingPolicy {
             Self::ReusePort => f.write_str("reuseport"),
             Self::LeastConnections => f.write_str("least-connections"),
             Self::StickyIp => f.write_str("sticky-ip"),
+            Self::StickyIpReusePort => f.write_str("sticky-ip:reuseport"),
             Self::StickyCookie(name) => write!(f, "sticky-cookie:{name}"),
             Self::StickyQuery(name) => write!(f, "sticky-query:{name}"),
         }
@@ -154,10 +175,11 @@ impl SchedulingPolicy {
             "reuseport" => Ok(Self::ReusePort),
             "least-connections" => Ok(Self::LeastConnections),
             "sticky-ip" => Ok(Self::StickyIp),
+            "sticky-ip:reuseport" => Ok(Self::StickyIpReusePort),
             "sticky-cookie" | "sticky-query" => Err(format!("{word} needs a name: {word}:NAME")),
             _ => Err(format!(
                 "{word:?} is no policy (rr, shared, reuseport, least-connections, sticky-ip, \
-                 sticky-cookie:NAME or sticky-query:NAME)"
+                 sticky-ip:reuseport, sticky-cookie:NAME or sticky-query:NAME)"
             )),
         }
     }
@@ -362,6 +384,7 @@ mod tests {
             SchedulingPolicy::StickyCookie(longest.clone().into()),
             SchedulingPolicy::StickyQuery("a b:ü+".into()),
             SchedulingPolicy::StickyQuery(longest.clone().into()),
+            SchedulingPolicy::StickyIpReusePort,
         ] {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }

@@ -2,7 +2,7 @@
 //! the worker.
 
 use super::members::STANDSTILL;
-use super::{Mode, Primary, SchedulingPolicy};
+use super::{Mode, Primary};
 use crate::http::Method;
 use crate::sys::listener::Listener;
 use crate::sys::proc;
@@ -160,7 +160,7 @@ impl Primary {
     /// Has the loop told of connections that come to sockets with one worker each.
     pub(super) fn watch_sockets(&mut self) {
         let registry = self.reactor.registry();
-        if self.policy != SchedulingPolicy::ReusePort {
+        if !self.policy.splits() {
             for (token, _) in std::mem::take(&mut self.watch.sockets) {
                 self.ports.gate.unwatch(registry, token);
             }

@@ -22,10 +22,12 @@ use nix::sys::stat::{Mode, fchmod};
 use super::{exec, retry};
 
 mod activation;
+mod group;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use activation::{activation_fds, clear_activation_env};
+pub(crate) use group::Instruction;
 
 /// Where one listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

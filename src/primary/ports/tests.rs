@@ -1,12 +1,236 @@
 //! What of the listeners shows without a cluster around them.
 
+use super::super::rendezvous::Affinity;
 use super::*;
 use crate::net::{Listen, Reactor};
-use std::net::{TcpListener, TcpStream};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 fn any() -> Listener {
     let listen: Listen = "127.0.0.1:0".parse().unwrap();
     listen.bind().unwrap()
+}
+
+/// A connection from an address of the client's choice.
+fn connect_from(source: IpAddr, address: SocketAddr) -> OwnedFd {
+    let family = match source {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let source = SockaddrStorage::from(SocketAddr::new(source, 0));
+    bind(fd.as_raw_fd(), &source).unwrap();
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(address)).unwrap();
+    fd
+}
+
+/// Four hundred clients on one machine.
+fn sources() -> impl Iterator<Item = IpAddr> {
+    (1..=400).map(|number| Ipv4Addr::new(127, 1, (number / 200) as u8, (number % 200) as u8).into())
+}
+
+/// One listener with so many sockets, as their workers ask for them, from the last to the first.
+struct Group {
+    reactor: Reactor,
+    ports: Ports,
+    port: u16,
+}
+
+const STICKY: SchedulingPolicy = SchedulingPolicy::StickyIpReusePort;
+
+impl Group {
+    fn new(words: &str, places: usize) -> Option<Self> {
+        let listener = words.parse::<Listen>().unwrap().bind();
+        let Ok(listener) = listener else {
+            // A machine without IPv6 has nothing to test.
+            assert!(words.contains('['), "{words}: {listener:?}");
+            return None;
+        };
+        let Address::Inet(address) = *listener.address() else {
+            panic!("an address with a port");
+        };
+        let mut group = Self {
+            reactor: Reactor::new().unwrap(),
+            ports: Ports::new(),
+            port: address.port(),
+        };
+        let registry = group.reactor.registry();
+        group
+            .ports
+            .add(registry, listener, words.to_owned())
+            .unwrap();
+        group.ask_for(places);
+        Some(group)
+    }
+
+    fn ask_for(&mut self, places: usize) {
+        for place in (0..places).rev() {
+            let socket = self
+                .ports
+                .socket(self.reactor.registry(), 0, place, &STICKY);
+            assert!(socket.is_some(), "place {place}");
+        }
+        assert!(!self.ports.take_untold());
+    }
+
+    fn shut_and_open(&mut self) {
+        self.ports.shut(self.reactor.registry());
+        let now = self.reactor.now();
+        self.ports.open_again(self.reactor.registry(), now);
+    }
+
+    /// The place of the socket where a new connection from `source` arrives.
+    fn place_of(&self, source: IpAddr) -> usize {
+        let host = match source {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => source,
+        };
+        let _client = connect_from(source, SocketAddr::new(host, self.port));
+        let mut sockets = self.ports.own_sockets();
+        let found = sockets.find(|(_, token)| {
+            let listener = self.ports.gate.listener(*token).unwrap();
+            listener.accept().is_ok()
+        });
+        found.expect("somewhere").0
+    }
+
+    /// How many of the clients arrive elsewhere than rendezvous hashing says.
+    #[track_caller]
+    fn strays(&self, places: usize) -> usize {
+        let stray = |source: &IpAddr| {
+            let affinity = Affinity::of_ip(*source);
+            let heaviest = (0..places).max_by_key(|place| affinity.weight(*place));
+            Some(self.place_of(*source)) != heaviest
+        };
+        sources().filter(stray).count()
+    }
+
+    fn close(mut self) {
+        self.ports.close_all(self.reactor.registry());
+    }
+}
+
+#[test]
+fn the_kernel_chooses_as_rendezvous_hashing_does() {
+    for words in ["127.0.0.1:0", "[::]:0", ":0"] {
+        let Some(mut group) = Group::new(words, 5) else {
+            continue;
+        };
+        if words != "[::]:0" {
+            assert_eq!(group.strays(5), 0, "{words}");
+            group.ask_for(8);
+            assert_eq!(group.strays(8), 0, "{words}");
+            group.shut_and_open();
+            group.ask_for(8);
+            assert_eq!(group.strays(8), 0, "{words}, closed and opened again");
+        }
+        if words != "127.0.0.1:0" && TcpStream::connect(("::1", group.port)).is_ok() {
+            let source: IpAddr = "::1".parse().unwrap();
+            let affinity = Affinity::of_ip(source);
+            group.ports.own_sockets().for_each(|(_, token)| {
+                let _ = group.ports.gate.listener(token).unwrap().accept();
+            });
+            for places in 8..16 {
+                group.ask_for(places);
+                let heaviest = (0..places).max_by_key(|place| affinity.weight(*place));
+                assert_eq!(Some(group.place_of(source)), heaviest, "{words}, {places}");
+            }
+        }
+        group.close();
+    }
+}
+
+#[test]
+fn another_policy_takes_the_choice_back() {
+    let mut group = Group::new("127.0.0.1:0", 4).unwrap();
+    let policy = &SchedulingPolicy::ReusePort;
+    for _ in 0..2 {
+        group
+            .ports
+            .mind(group.reactor.registry(), policy, |_, _| true);
+        assert!(group.strays(4) > 200, "by all of the address and the port");
+    }
+    group
+        .ports
+        .mind(group.reactor.registry(), &STICKY, |_, _| true);
+    assert_eq!(group.strays(4), 0);
+    group.close();
+}
+
+#[test]
+fn sockets_out_of_order_are_left_to_the_primary() {
+    let mut group = Group::new("127.0.0.1:0", 3).unwrap();
+    let open = |group: &mut Group| -> Vec<bool> {
+        group
+            .ports
+            .mind(group.reactor.registry(), &STICKY, |_, _| true);
+        let all = group.ports.own_sockets();
+        all.map(|(_, token)| group.ports.gate.is_open(token))
+            .collect()
+    };
+    assert_eq!(open(&mut group), [false; 3]);
+    group.ports.shut(group.reactor.registry());
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, group.port));
+    let other = TcpListener::bind(address).unwrap();
+    let now = group.reactor.now();
+    group.ports.open_again(group.reactor.registry(), now);
+    drop(other);
+    assert!(group.ports.resume_at(group.reactor.registry(), now + RETRY));
+    assert_eq!(open(&mut group), [true; 3]);
+    assert!(group.ports.take_untold() && !group.ports.take_untold());
+    for place in 0..3 {
+        let socket = group
+            .ports
+            .socket(group.reactor.registry(), 0, place, &STICKY);
+        assert!(socket.is_none(), "place {place}");
+    }
+    // The kernel may go by its own mind again, and once all have been closed, by ours.
+    let plain = &SchedulingPolicy::ReusePort;
+    let own = group.ports.socket(group.reactor.registry(), 0, 2, plain);
+    assert!(own.is_some());
+    group.shut_and_open();
+    group.ask_for(3);
+    assert_eq!(group.strays(3), 0);
+    assert_eq!(open(&mut group), [false; 3]);
+    group.close();
+}
+
+#[cfg(feature = "control")]
+#[test]
+fn what_the_kernel_cannot_choose_for_is_left_to_the_primary() {
+    let reactor = Reactor::new().unwrap();
+    let mut ports = Ports::new();
+    let first = any();
+    let before = Restored {
+        number: 0,
+        configured: None,
+        ask: None,
+        beside: vec![(2, first.sibling(8).unwrap())],
+        first,
+        steering: None,
+        users: BTreeSet::new(),
+    };
+    let restored = Ports::restored(reactor.registry(), vec![before], 1).unwrap();
+    let inherited = Listener::restored(any().as_fd().try_clone_to_owned().unwrap(), true);
+    let inherited = inherited.unwrap();
+    ports
+        .add(reactor.registry(), inherited, String::new())
+        .unwrap();
+    for mut ports in [ports, restored] {
+        for place in [0, 2] {
+            let socket = ports.socket(reactor.registry(), 0, place, &STICKY);
+            assert!(socket.is_none());
+        }
+        assert!(ports.take_untold());
+        ports.mind(reactor.registry(), &STICKY, |_, _| true);
+        let all_open = ports
+            .own_sockets()
+            .all(|(_, token)| ports.gate.is_open(token));
+        assert!(all_open);
+        assert!(ports.gate.is_open(LISTENERS));
+        ports.close_all(reactor.registry());
+    }
 }
 
 #[test]

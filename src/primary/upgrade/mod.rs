@@ -262,6 +262,7 @@ impl Primary {
                                 Some((*place, kept.socket(listener)))
                             })
                             .collect(),
+                        steering: Some(port.steering),
                         users: port.users.iter().map(|id| id.0).collect(),
                     })
                 })

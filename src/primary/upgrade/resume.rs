@@ -218,6 +218,7 @@ impl Inheritance {
                 ask: port.asked.map(|(words, nth)| Ask::Address { words, nth }),
                 first: port.first.adopt()?,
                 beside,
+                steering: port.steering,
                 users: port.users.into_iter().map(WorkerId).collect(),
             });
         }

@@ -2,6 +2,7 @@
 //! memfd, and the numbers of the descriptors that stay open.
 
 use super::super::hands::Arrival;
+use super::super::ports::Steering;
 use super::super::rendezvous::Affinity;
 use super::super::supervisor::Record;
 use crate::ipc::{Ask, Handed};
@@ -59,6 +60,8 @@ pub(super) struct PortState {
     pub(super) first: SocketState,
     /// By place.
     pub(super) beside: BTreeMap<usize, SocketState>,
+    /// What the kernel was told of them; a program that told it nothing does not say.
+    pub(super) steering: Option<Steering>,
     pub(super) users: BTreeSet<u32>,
 }
 

@@ -1,0 +1,225 @@
+//! Which socket of a listener each worker accepts from, and which are left to the primary.
+//!
+//! Owns the groups of sockets, one a place, and what the kernel is told of them: a program that
+//! goes by the clients' addresses counts sockets in the order in which they began to listen, so
+//! that order is kept to that of the places, or known to be lost.
+
+use super::super::steering;
+use super::{Port, Ports, SchedulingPolicy};
+use crate::net::MAX_BACKLOG;
+use crate::sys::listener::Listener;
+use std::io;
+
+/// What the kernel was told of one listener's sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "control", derive(serde::Serialize, serde::Deserialize))]
+pub(in crate::primary) struct Steering {
+    /// How many places the program knows that they have, if they have one.
+    pub(super) places: Option<usize>,
+    /// They are no longer in the order of their places.
+    pub(super) disordered: bool,
+    /// The kernel cannot choose among them, which has been said; until the policy is another.
+    pub(super) given_up: bool,
+}
+
+impl Steering {
+    /// That of the program before, whose own program for the kernel may have been another. If it
+    /// knew nothing of the order, then there is none where sockets are `beside` the first.
+    pub(super) fn restored(before: Option<Self>, beside: bool) -> Self {
+        match before {
+            Some(before) => Self {
+                places: before.places.map(|_| 0),
+                ..before
+            },
+            None => Self {
+                disordered: beside,
+                ..Self::default()
+            },
+        }
+    }
+}
+
+/// How the connections of a listener come to workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The primary accepts and deals.
+    Dealt,
+    /// All accept from the first socket.
+    Shared,
+    /// Each accepts from its own socket.
+    Split,
+}
+
+impl Port {
+    fn way(&self, policy: &SchedulingPolicy) -> Way {
+        match policy {
+            SchedulingPolicy::Shared => Way::Shared,
+            policy if policy.steers() && self.is_steered() => Way::Split,
+            policy if policy.steers() || !policy.splits() => Way::Dealt,
+            _ if self.alone => Way::Shared,
+            _ => Way::Split,
+        }
+    }
+
+    fn sockets(&self) -> usize {
+        self.beside.len() + 1
+    }
+
+    /// Whether the kernel chooses the right one of its sockets, or has no choice.
+    fn is_steered(&self) -> bool {
+        let Steering {
+            places,
+            disordered,
+            given_up,
+        } = self.steering;
+        let fits = self.beside.is_empty() || places == Some(self.sockets());
+        fits && !self.alone && !disordered && !given_up
+    }
+}
+
+impl Ports {
+    /// The socket that the worker at `place` accepts from by itself, if the policy has it do so.
+    pub(in crate::primary) fn socket(
+        &mut self,
+        registry: &mio::Registry,
+        number: u32,
+        place: usize,
+        policy: &SchedulingPolicy,
+    ) -> Option<&Listener> {
+        if policy.splits() && !self.ports.get(&number)?.steering.given_up {
+            match self.split(registry, number, place) {
+                Err(error) if policy.steers() => self.give_up(number, &error.to_string()),
+                Err(error) => {
+                    let address = &self.ports.get(&number)?.address;
+                    log::warn!("{address} is shared rather than split: {error}");
+                }
+                Ok(()) => {}
+            }
+            self.steer(number, policy);
+        }
+        let port = self.ports.get(&number)?;
+        let token = match port.way(policy) {
+            Way::Dealt => return None,
+            Way::Shared => port.first,
+            // The first one also where another could not be made.
+            Way::Split => *port.beside.get(&place).unwrap_or(&port.first),
+        };
+        // One that does not listen at present would wake the worker without end.
+        let open = !self.closed.contains(&token);
+        open.then(|| self.gate.listener(token)).flatten()
+    }
+
+    /// Makes a listener's sockets for all places up to `place`: in their order, as the kernel
+    /// counts them.
+    fn split(&mut self, registry: &mio::Registry, number: u32, place: usize) -> io::Result<()> {
+        for place in 1..=place {
+            let Some(port) = self.ports.get(&number).filter(|port| !port.alone) else {
+                break;
+            };
+            if port.beside.contains_key(&place) {
+                continue;
+            }
+            let Some(first) = self.gate.listener(port.first) else {
+                break;
+            };
+            let sibling = first.sibling(MAX_BACKLOG)?;
+            let token = self.keep(registry, sibling, number)?;
+            if let Some(port) = self.ports.get_mut(&number) {
+                // One that listens again later is counted after this one.
+                let of_it = |closed| self.by_token.get(closed) == Some(&number);
+                port.steering.disordered |= self.closed.iter().any(of_it);
+                port.beside.insert(place, token);
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel cannot choose among a listener's sockets: the primary accepts from all of them.
+    fn give_up(&mut self, number: u32, why: &str) {
+        if let Some(port) = self.ports.get_mut(&number) {
+            let address = &port.address;
+            log::warn!(
+                "{address}: the primary accepts and deals, as by sticky-ip, in place of the \
+                 kernel: {why}"
+            );
+            port.steering.given_up = true;
+            self.untold = true;
+        }
+    }
+
+    /// Tells the kernel how to choose among a listener's sockets, if the policy has it do so and it
+    /// does not know; takes that back under another policy.
+    fn steer(&mut self, number: u32, policy: &SchedulingPolicy) {
+        let Some(port) = self.ports.get_mut(&number) else {
+            return;
+        };
+        let Some(first) = self.gate.listener(port.first) else {
+            return;
+        };
+        if !policy.steers() {
+            port.steering.given_up = false;
+            if port.steering.places.take().is_some()
+                && let Err(error) = first.let_go()
+            {
+                let address = &port.address;
+                log::warn!("{address} goes on going by the clients' addresses: {error}");
+            }
+            return;
+        }
+        if port.steering.given_up || port.is_steered() {
+            return;
+        }
+        let places = port.sockets();
+        let steered = if port.alone {
+            Err("it has but one socket".to_owned())
+        } else if port.steering.disordered {
+            Err("its sockets are not in order".to_owned())
+        } else if let Some(program) = steering::program(places) {
+            first.steer(&program).map_err(|error| error.to_string())
+        } else {
+            Err(format!("{places} places are too many"))
+        };
+        match steered {
+            Ok(()) => port.steering.places = Some(places),
+            Err(why) => self.give_up(number, &why),
+        }
+    }
+
+    /// Whether workers are to be told again what they accept from by themselves: once.
+    pub(in crate::primary) fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Has the primary accept where nobody else does. `serves` is whether the worker at a place
+    /// accepts from its own socket of the listener with a number.
+    pub(in crate::primary) fn mind(
+        &mut self,
+        registry: &mio::Registry,
+        policy: &SchedulingPolicy,
+        serves: impl Fn(u32, usize) -> bool,
+    ) {
+        let numbers: Vec<u32> = self.ports.keys().copied().collect();
+        for number in numbers {
+            self.steer(number, policy);
+        }
+        for port in self.ports.values() {
+            let way = port.way(policy);
+            let others = |place: usize| way == Way::Split && serves(port.number, place);
+            let first = way != Way::Shared && !others(0);
+            self.gate.set_open(registry, port.first, first);
+            for (place, token) in &port.beside {
+                self.gate.set_open(registry, *token, !others(*place));
+            }
+        }
+    }
+
+    /// The sockets that workers accept from by themselves, alone, with the place of each: where a
+    /// worker that stands still would leave clients waiting.
+    pub(in crate::primary) fn own_sockets(&self) -> impl Iterator<Item = (usize, usize)> {
+        let split = self.ports.values().filter(|port| !port.alone);
+        split.flat_map(|port| {
+            let beside = port.beside.iter().map(|(place, token)| (*place, *token));
+            beside.chain([(0, port.first)])
+        })
+    }
+}

@@ -98,7 +98,8 @@ pub(super) struct Serve {
     pub(super) listen: Vec<Listen>,
 
     /// Who accepts connections: rr, least-connections, sticky-ip, sticky-cookie:NAME or
-    /// sticky-query:NAME (the primary deals them out), shared or reuseport (every worker by itself)
+    /// sticky-query:NAME (the primary deals them out), shared, reuseport or sticky-ip:reuseport
+    /// (every worker by itself)
     /// [default: rr, or MCLUSTER_SCHED_POLICY=rr|none from the environment]
     #[arg(
         short,

@@ -122,7 +122,7 @@ both_modes! {
             cluster.scale(to);
             traffic.go_on();
         }
-        for policy in ["shared", "reuseport", "least-connections", "rr"] {
+        for policy in ["shared", "reuseport", "sticky-ip:reuseport", "least-connections", "rr"] {
             cluster.schedule(policy);
             traffic.go_on();
         }
@@ -143,8 +143,11 @@ both_modes! {
         let server = &cluster.server;
         let mut idle = Idle::start(server.address(), 40);
         let traffic = Traffic::start(server.address(), 16);
-        let policies = ["reuseport", "shared", "rr", "reuseport", "least-connections", "shared"];
-        for (number, policy) in policies.iter().cycle().take(24).enumerate() {
+        let policies = [
+            "reuseport", "shared", "rr", "sticky-ip:reuseport", "reuseport", "least-connections",
+            "sticky-ip:reuseport", "shared",
+        ];
+        for (number, policy) in policies.iter().cycle().take(32).enumerate() {
             // Into the midst of a reload, or of another number of workers.
             match number % 3 {
                 0 => server.signal(Signal::SIGHUP),
@@ -162,7 +165,7 @@ both_modes! {
 
     fn workers_wear_out_and_nobody_notices(mode) {
         let _alone = alone();
-        for policy in ["rr", "shared", "reuseport", "least-connections"] {
+        for policy in ["rr", "shared", "reuseport", "least-connections", "sticky-ip:reuseport"] {
             let worn = ["--workers", "2", "--max-requests", "300:100", "--schedule", policy];
             let server = Server::start(mode, &worn);
             let mut idle = Idle::start(server.address(), 40);
@@ -188,6 +191,10 @@ both_modes! {
     fn reloads_and_scaling_under_least_connections(mode) {
         changes_under(mode, "least-connections");
     }
+
+    fn reloads_and_scaling_under_sticky_ip_in_the_kernel(mode) {
+        changes_under(mode, "sticky-ip:reuseport");
+    }
 }
 
 /// Also in the midst of other changes: an upgrade waits for nobody's convenience.
@@ -199,7 +206,13 @@ fn upgrades_under_each_policy() {
     let server = &cluster.server;
     let mut idle = Idle::start(server.address(), 40);
     let traffic = Traffic::start(server.address(), 16);
-    for policy in ["shared", "reuseport", "least-connections", "rr"] {
+    for policy in [
+        "shared",
+        "reuseport",
+        "sticky-ip:reuseport",
+        "least-connections",
+        "rr",
+    ] {
         cluster.schedule(policy);
         cluster.upgrade();
         traffic.go_on();

@@ -124,6 +124,10 @@ both_modes! {
         the_sixth_waits(mode, "shared");
     }
 
+    fn a_limit_of_connections_under_sticky_ip_in_the_kernel(mode) {
+        the_sixth_waits(mode, "sticky-ip:reuseport");
+    }
+
     fn room_for_ten_under_round_robin(mode) {
         all_room_is_used(mode, "rr");
     }
@@ -138,6 +142,10 @@ both_modes! {
 
     fn room_for_ten_under_reuseport(mode) {
         all_room_is_used(mode, "reuseport");
+    }
+
+    fn room_for_ten_under_sticky_ip_in_the_kernel(mode) {
+        all_room_is_used(mode, "sticky-ip:reuseport");
     }
 }
 

@@ -36,6 +36,7 @@ mod slow;
 mod standstill;
 mod steer;
 mod steered;
+mod sticky_kernel;
 mod stop;
 mod support;
 mod tidy;

@@ -12,21 +12,24 @@ use std::net::SocketAddr;
 
 /// Runs a promise under each policy, in each mode.
 macro_rules! every_policy {
-    ($($promise:ident: $rr:ident, $shared:ident, $reuseport:ident, $least:ident;)*) => {
+    ($($promise:ident: $rr:ident, $shared:ident, $reuseport:ident, $least:ident, $steered:ident;)*) => {
         both_modes! { $(
             fn $rr(mode) { $promise(mode, "rr"); }
             fn $shared(mode) { $promise(mode, "shared"); }
             fn $reuseport(mode) { $promise(mode, "reuseport"); }
             fn $least(mode) { $promise(mode, "least-connections"); }
+            fn $steered(mode) { $promise(mode, "sticky-ip:reuseport"); }
         )* }
     };
 }
 
 every_policy! {
     drains_without_loss: draining_under_round_robin, draining_under_shared,
-        draining_under_reuseport, draining_under_least_connections;
+        draining_under_reuseport, draining_under_least_connections,
+        draining_under_sticky_ip_in_the_kernel;
 }
 
+/// Those under which any client may come to any worker.
 const POLICIES: [&str; 4] = ["rr", "shared", "reuseport", "least-connections"];
 
 /// What a worker is in the middle of when it is told to go.
@@ -168,7 +171,7 @@ fn stop(worker: Worker) {
 /// free before that.
 #[test]
 fn a_primary_killed_under_each_policy() {
-    for policy in POLICIES {
+    for policy in POLICIES.into_iter().chain(["sticky-ip:reuseport"]) {
         let arguments = [
             "--workers",
             "3",

@@ -75,6 +75,17 @@ impl Port {
         let fits = self.beside.is_empty() || places == Some(self.sockets());
         fits && !self.alone && !disordered && !given_up
     }
+
+    /// Whether the kernel is to be told something else than it was.
+    fn is_to_be_steered(&self, policy: &SchedulingPolicy) -> bool {
+        let Steering {
+            places, given_up, ..
+        } = self.steering;
+        match policy.steers() {
+            true => !given_up && !self.is_steered(),
+            false => given_up || places.is_some(),
+        }
+    }
 }
 
 impl Ports {
@@ -86,7 +97,8 @@ impl Ports {
         place: usize,
         policy: &SchedulingPolicy,
     ) -> Option<&Listener> {
-        if policy.splits() && !self.ports.get(&number)?.steering.given_up {
+        let given_up = policy.steers() && self.ports.get(&number)?.steering.given_up;
+        if policy.splits() && !given_up {
             match self.split(registry, number, place) {
                 Err(error) if policy.steers() => self.give_up(number, &error.to_string()),
                 Err(error) => {
@@ -166,7 +178,7 @@ impl Ports {
             }
             return;
         }
-        if port.steering.given_up || port.is_steered() {
+        if !port.is_to_be_steered(policy) {
             return;
         }
         let places = port.sockets();
@@ -198,8 +210,11 @@ impl Ports {
         policy: &SchedulingPolicy,
         serves: impl Fn(u32, usize) -> bool,
     ) {
-        let numbers: Vec<u32> = self.ports.keys().copied().collect();
-        for number in numbers {
+        let changed = self
+            .ports
+            .values()
+            .filter(|port| port.is_to_be_steered(policy));
+        for number in changed.map(|port| port.number).collect::<Vec<_>>() {
             self.steer(number, policy);
         }
         for port in self.ports.values() {

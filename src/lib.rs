@@ -104,6 +104,7 @@ pub use app::{
 };
 pub use board::MAX_WORKERS;
 pub use http::Method;
+pub use ipc::topic::{Publication, SubscribeError};
 pub use ipc::user::{MAX_MESSAGE, Message, SendError};
 pub use net::{Listen, Networks};
 pub use primary::{
@@ -111,4 +112,4 @@ pub use primary::{
     WorkerHandle, WorkerState, Workers,
 };
 pub use server::{Limits, LogFormat, Trust};
-pub use worker::{StopReason, Worker, WorkerId};
+pub use worker::{StopReason, Subscription, Worker, WorkerId};

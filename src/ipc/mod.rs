@@ -2,11 +2,14 @@
 //!
 //! [`Message`] is all that is ever said; `codec` writes it as one datagram; [`Channel`] carries
 //! datagrams and descriptors over a `SOCK_SEQPACKET` pair. What users say to each other is a stream
-//! of its own inside that, cut into pieces and joined again by `user`. May use `sys` and `net`;
+//! of its own inside that, cut into pieces and joined again by `user`; `topic` is what of it goes to
+//! subscribers. May use `sys` and `net`;
 //! knows nothing of routes, and does not care whether the other end is a process or a thread.
 
 mod channel;
 mod codec;
+mod message;
+pub(crate) mod topic;
 pub(crate) mod user;
 
 pub(crate) use channel::{BUFFER_BYTES, Channel, FLUSH_AGAIN, Received, is_gone};

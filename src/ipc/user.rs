@@ -5,8 +5,8 @@
 //! small messages. A window keeps the pieces under way few: the channel stays free for
 //! connections, and a receiver that does not keep up is noticed by the sender, not by the kernel.
 
+pub use super::message::{Message, SendError};
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 
 /// The largest message, in bytes: 64 MiB.
@@ -37,6 +37,9 @@ pub(crate) enum Kind {
     /// The WebSocket connections of all workers: of the receiving one, or by way of the primary of
     /// all but the sending one. What it says is theirs to know.
     Broadcast,
+    /// The subscribers of a topic in all workers: of the receiving one, or by way of the primary
+    /// of all, the sending one included. See [`Publication`](super::topic::Publication).
+    Publish,
 }
 
 impl Kind {
@@ -44,6 +47,7 @@ impl Kind {
         let kind = match self {
             Self::Message => 0,
             Self::Broadcast => 1,
+            Self::Publish => 2,
         };
         (length as u32 | kind << KIND_SHIFT).to_le_bytes()
     }
@@ -55,6 +59,7 @@ impl Kind {
         let kind = match word >> KIND_SHIFT {
             0 => Self::Message,
             1 => Self::Broadcast,
+            2 => Self::Publish,
             other => return wrong(format!("a message of the unknown kind {other}")),
         };
         if length > MAX_MESSAGE {
@@ -73,138 +78,6 @@ pub(crate) fn cost(message: &Message) -> usize {
 
 /// Messages up to this size are copied behind their length.
 const COPIED: usize = 1024;
-
-/// A message between the primary and a worker: bytes, whatever they mean.
-///
-/// # Examples
-///
-/// ```
-/// use mcluster::Message;
-///
-/// let message = Message::from("hello");
-/// assert_eq!(message.text(), Some("hello"));
-/// assert_eq!(Message::from(vec![1, 2, 3]).bytes(), [1, 2, 3]);
-/// ```
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Message(Vec<u8>);
-
-impl Message {
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The bytes, without a copy.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-
-    /// The text, if it is UTF-8.
-    pub fn text(&self) -> Option<&str> {
-        std::str::from_utf8(&self.0).ok()
-    }
-
-    /// `value` as JSON.
-    ///
-    /// # Errors
-    ///
-    /// When the value has no form in JSON, such as a map whose keys are no strings.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use mcluster::Message;
-    ///
-    /// let message = Message::json(&("visits", 3)).unwrap();
-    /// assert_eq!(message.text(), Some(r#"["visits",3]"#));
-    /// let (what, count): (String, u32) = message.parse().unwrap();
-    /// assert_eq!((what.as_str(), count), ("visits", 3));
-    /// ```
-    #[cfg(feature = "json")]
-    pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> io::Result<Self> {
-        Ok(Self(serde_json::to_vec(value)?))
-    }
-
-    /// The value that the JSON stands for.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidData` when it is no JSON or another type's.
-    #[cfg(feature = "json")]
-    pub fn parse<'a, T: serde::Deserialize<'a>>(&'a self) -> io::Result<T> {
-        serde_json::from_slice(&self.0)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.text() {
-            Some(text) if text.len() <= 80 => write!(f, "Message({text:?})"),
-            _ => write!(f, "Message({} bytes)", self.0.len()),
-        }
-    }
-}
-
-impl From<Vec<u8>> for Message {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-}
-
-impl From<&[u8]> for Message {
-    fn from(bytes: &[u8]) -> Self {
-        Self(bytes.to_vec())
-    }
-}
-
-impl From<String> for Message {
-    fn from(text: String) -> Self {
-        Self(text.into_bytes())
-    }
-}
-
-impl From<&str> for Message {
-    fn from(text: &str) -> Self {
-        Self(text.as_bytes().to_vec())
-    }
-}
-
-/// Why a message was not sent; it comes back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SendError {
-    /// It is larger than [`MAX_MESSAGE`].
-    TooLarge(Message),
-    /// The receiver has not taken more than twice [`MAX_MESSAGE`] of earlier ones.
-    Full(Message),
-    /// There is nobody at the other end.
-    Gone(Message),
-}
-
-impl SendError {
-    /// The message that was not sent.
-    pub fn into_message(self) -> Message {
-        match self {
-            Self::TooLarge(message) | Self::Full(message) | Self::Gone(message) => message,
-        }
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge(message) => {
-                let bytes = message.0.len();
-                write!(f, "a message of {bytes} bytes: at most {MAX_MESSAGE}")
-            }
-            Self::Full(_) => f.write_str("the receiver does not keep up with its messages"),
-            Self::Gone(_) => f.write_str("the receiver is gone"),
-        }
-    }
-}
-
-impl std::error::Error for SendError {}
 
 /// Messages that wait to be sent to one receiver.
 #[derive(Debug, Default)]
@@ -351,7 +224,7 @@ impl Inbox {
             }
             let mut message = std::mem::take(&mut self.partial);
             message.drain(..LENGTH);
-            complete.push((kind, Message(message)));
+            complete.push((kind, Message::from(message)));
         }
     }
 }
@@ -363,7 +236,7 @@ mod tests {
     /// Sends `sizes` across and gives what arrived, with the number of pieces.
     fn across(sizes: &[usize]) -> (Vec<usize>, u32) {
         let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
-        let message = |size: &usize| Message(vec![(*size % 251) as u8; *size]);
+        let message = |size: &usize| Message::from(vec![(*size % 251) as u8; *size]);
         for size in sizes {
             outbox.push(Kind::Message, message(size)).unwrap();
         }
@@ -428,9 +301,12 @@ mod tests {
     #[test]
     fn the_window_holds_until_pieces_are_taken() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(Kind::Message, Message(vec![0; 10])), Ok(true));
         assert_eq!(
-            outbox.push(Kind::Message, Message(vec![0; PIECE * 10])),
+            outbox.push(Kind::Message, Message::from(vec![0; 10])),
+            Ok(true)
+        );
+        assert_eq!(
+            outbox.push(Kind::Message, Message::from(vec![0; PIECE * 10])),
             Ok(false)
         );
         let sent = std::iter::from_fn(|| outbox.next_piece()).count();
@@ -454,12 +330,12 @@ mod tests {
     #[test]
     fn what_is_too_much_comes_back() {
         let mut outbox = Outbox::default();
-        let large = Message(vec![0; MAX_MESSAGE + 1]);
+        let large = Message::from(vec![0; MAX_MESSAGE + 1]);
         let back = outbox.push(Kind::Message, large.clone()).unwrap_err();
         assert_eq!(back, SendError::TooLarge(large));
         for _ in 0..2 {
             outbox
-                .push(Kind::Message, Message(vec![0; MAX_MESSAGE]))
+                .push(Kind::Message, Message::from(vec![0; MAX_MESSAGE]))
                 .unwrap();
         }
         let back = outbox
@@ -472,10 +348,10 @@ mod tests {
     #[test]
     fn kinds_share_the_stream() {
         let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
-        let large = Message(vec![7; MAX_MESSAGE]);
+        let large = Message::from(vec![7; MAX_MESSAGE]);
         outbox.push(Kind::Message, Message::from("a")).unwrap();
         outbox.push(Kind::Broadcast, large.clone()).unwrap();
-        outbox.push(Kind::Message, Message::from("b")).unwrap();
+        outbox.push(Kind::Publish, Message::from("b")).unwrap();
         let mut arrived = Vec::new();
         while let Some(piece) = outbox.next_piece() {
             outbox.took(1);
@@ -484,14 +360,14 @@ mod tests {
         let expected = [
             (Kind::Message, Message::from("a")),
             (Kind::Broadcast, large),
-            (Kind::Message, Message::from("b")),
+            (Kind::Publish, Message::from("b")),
         ];
         assert!(arrived == expected);
     }
 
     #[test]
     fn an_absurd_length_or_kind_is_an_error() {
-        let absurd = [u32::MAX, MAX_MESSAGE as u32 + 1, 2 << KIND_SHIFT];
+        let absurd = [u32::MAX, MAX_MESSAGE as u32 + 1, 3 << KIND_SHIFT];
         for word in absurd {
             assert!(Inbox::default().piece(&word.to_le_bytes()).is_err());
         }

@@ -59,6 +59,7 @@ impl Cluster {
                 .assume()
                 .map_err(Error::io("becoming another user"))?;
         }
+        let link = self.link.open().map_err(given_up)?;
         let control = self
             .control_sockets(inheritance.as_ref())
             .map_err(given_up)?;
@@ -134,6 +135,7 @@ impl Cluster {
             drain_timeout: self.drain_timeout,
         };
         handle.begin(supervisor.ids(), settings);
+        handle.open_relay(&link);
         // Whoever watches must see an idle loop turn.
         let watched = [self.worker_timeout, service.interval()];
         let descriptors = process::raise_descriptor_limit()
@@ -205,6 +207,7 @@ impl Cluster {
             past: Past::default(),
             program: upgrade::program(),
             trial: None,
+            link,
             willing: false,
             unheard: BTreeSet::new(),
             stop_until: None,
@@ -260,6 +263,7 @@ impl Cluster {
         self.edge.check()?;
         let policy = self.schedule.check();
         policy.or_else(|why| wrong(format!("schedule: {why}")))?;
+        self.link.check()?;
         #[cfg(feature = "control")]
         self.access.check()?;
         let times = [

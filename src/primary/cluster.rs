@@ -51,6 +51,7 @@ pub struct Cluster {
     pub(super) silent: bool,
     #[cfg(feature = "control")]
     pub(super) access: super::control::Access,
+    pub(super) link: super::link::Wanted,
     pub(super) on_worker: Option<OnWorker>,
     pub(super) observer: Option<Observer>,
 }
@@ -98,6 +99,7 @@ impl Cluster {
             silent: false,
             #[cfg(feature = "control")]
             access: super::control::Access::default(),
+            link: super::link::Wanted::default(),
             on_worker: None,
             observer: None,
         }

@@ -74,7 +74,9 @@ pub(super) enum Wish {
 }
 
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
+    #[cfg(feature = "redis")]
+    pub(super) relay: RefCell<super::link::Relay>,
     wishes: RefCell<VecDeque<Wish>>,
     workers: RefCell<BTreeMap<WorkerId, WorkerHandle>>,
     last_id: OnceCell<Rc<Cell<u32>>>,
@@ -110,7 +112,7 @@ struct Shared {
 /// # }
 /// ```
 #[derive(Clone, Default)]
-pub struct ClusterHandle(Rc<Shared>);
+pub struct ClusterHandle(pub(super) Rc<Shared>);
 
 impl fmt::Debug for ClusterHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

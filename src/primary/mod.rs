@@ -2,8 +2,10 @@
 //!
 //! [`Primary::run`] is the loop. What should happen is decided by `supervisor` and `scheduler`,
 //! which are pure; `life` launches and buries workers, which `vessel` carries; `deal` accepts and
-//! deals, `peek` looks at what clients say first, `edge` opens the access log, `hands` keeps what was handed over, `ports` the listeners; `talk` is the conversation,
-//! `watch` finds who stands still, `wishes` does what the application asks by `handle`, `systemd`
+//! deals, `peek` looks at what clients say first, `edge` opens the access log, `hands` keeps what
+//! was handed over, `ports` the listeners; `talk` is the conversation, `broadcast` tells all
+//! workers, `link` other clusters, `watch` finds who stands still, `sweeps` has old sessions
+//! forgotten, `wishes` does what the application asks by `handle`, `systemd`
 //! keeps a service manager informed.
 //! [`Cluster`] is what users build one with. May use everything below.
 
@@ -22,6 +24,11 @@ mod event;
 mod handle;
 mod hands;
 mod life;
+#[cfg(feature = "redis")]
+mod link;
+#[cfg(not(feature = "redis"))]
+#[path = "no_link.rs"]
+mod link;
 mod members;
 mod peek;
 mod ports;
@@ -62,6 +69,7 @@ use crate::worker::{OnWorker, Seat, WorkerId};
 use control::Console;
 use hands::Arrival;
 use life::Past;
+use link::{LINK, Link};
 use members::Members;
 use peek::{Peeks, is_peeked};
 use ports::Ports;
@@ -91,6 +99,8 @@ enum Wake {
     Console(Ready),
     /// The trial of a program that is to take over has said something, or ended.
     Trial,
+    /// Something on the way to other clusters.
+    Link(Ready),
 }
 
 /// How the loop ended.
@@ -181,6 +191,8 @@ struct Primary {
     /// What is executed to take over from this program, and its trial.
     program: PathBuf,
     trial: Option<Trial>,
+    /// The way to other clusters, where there is one.
+    link: Link,
     /// The trial went well: the next program takes over at the end of the turn.
     willing: bool,
     /// This program has taken over workers of another, which it replaces.
@@ -196,6 +208,7 @@ impl Primary {
             self.reload();
         }
         loop {
+            self.tend_link();
             if let Some(ended) = self.reconcile()? {
                 return Ok(ended);
             }
@@ -203,6 +216,7 @@ impl Primary {
             self.deal();
             self.mind_the_listeners();
             self.keep_informed();
+            self.send_to_link();
             self.reactor
                 .wait(self.deadline())
                 .map_err(Error::io("waiting for events"))?;
@@ -215,6 +229,7 @@ impl Primary {
                     Wake::Peeked(ready) => self.look_again(ready),
                     Wake::Console(ready) => console.push(ready),
                     Wake::Trial => self.hear_trial(),
+                    Wake::Link(ready) => self.hear_link(ready),
                 }
             }
             self.serve_console(&console);
@@ -259,6 +274,7 @@ impl Primary {
             SIGNALS => Wake::Signals,
             TRIAL => Wake::Trial,
             token if is_peeked(token) => Wake::Peeked(ready),
+            LINK => Wake::Link(ready),
             token if Console::owns(token) => Wake::Console(ready),
             token if token < FIRST => Wake::Listener(token),
             token => Wake::Worker(WorkerId((token - FIRST) as u32)),
@@ -282,6 +298,7 @@ impl Primary {
             self.service.deadline(),
             self.console.as_ref().and_then(Console::deadline),
             self.trial.as_ref().map(Trial::until),
+            self.link.deadline(),
         ];
         all.into_iter().flatten().min()
     }

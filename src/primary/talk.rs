@@ -224,6 +224,7 @@ impl Primary {
                     match kind {
                         Kind::Message => self.tell(&Event::Message { worker, message }),
                         Kind::Broadcast => self.pass_on(worker, &message),
+                        Kind::Publish => self.publish(&message),
                     }
                 }
                 if let Some(member) = self.members.get_mut(id) {

@@ -1,4 +1,5 @@
-//! What one does with a connected socket: read, write, shut down; and pairs of connected ones.
+//! What one does with a connected socket: read, write, shut down; and making connected ones, in
+//! pairs or to somebody else.
 //!
 //! Plain system calls with `EINTR` taken out. Buffers, readiness and time-outs are left to whoever
 //! calls.
@@ -12,6 +13,11 @@ use nix::sys::socket::{
 };
 use nix::sys::uio;
 use nix::unistd;
+#[cfg(feature = "redis")]
+use nix::{
+    errno::Errno,
+    sys::socket::{SockaddrStorage, UnixAddr, connect as nix_connect, setsockopt, socket, sockopt},
+};
 
 use super::retry;
 
@@ -147,6 +153,58 @@ pub(crate) fn pair_stream() -> io::Result<(OwnedFd, OwnedFd)> {
 fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     Ok(socketpair(AddressFamily::Unix, kind, None, flags)?)
+}
+
+/// Where somebody listens.
+#[cfg(feature = "redis")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// TCP, over IPv4 or IPv6.
+    Inet(std::net::SocketAddr),
+    /// A Unix socket's path.
+    Unix(std::path::PathBuf),
+}
+
+/// Begins to connect: the socket becomes writable when that is done, well or badly, as
+/// [`take_error`] says. Non-blocking and close-on-exec; what is written is sent at once.
+///
+/// # Errors
+///
+/// Those of socket(2), and of connect(2) where it fails at once.
+#[cfg(feature = "redis")]
+pub(crate) fn connect(place: &Place) -> io::Result<OwnedFd> {
+    let family = match place {
+        Place::Inet(std::net::SocketAddr::V4(_)) => AddressFamily::Inet,
+        Place::Inet(std::net::SocketAddr::V6(_)) => AddressFamily::Inet6,
+        Place::Unix(_) => AddressFamily::Unix,
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    let begun = match place {
+        Place::Inet(address) => {
+            setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+            nix_connect(fd.as_raw_fd(), &SockaddrStorage::from(*address))
+        }
+        Place::Unix(path) => nix_connect(fd.as_raw_fd(), &UnixAddr::new(path)?),
+    };
+    match begun {
+        // A signal does not end what has begun; see connect(2).
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(fd),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What went wrong on a socket without a call having said so; see `SO_ERROR` in socket(7).
+///
+/// # Errors
+///
+/// That, if there is something.
+#[cfg(feature = "redis")]
+pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match nix::sys::socket::getsockopt(&fd, sockopt::SocketError)? {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// Asks for room for `bytes` of unread data; see `SO_SNDBUF` in socket(7). The kernel doubles the

@@ -2,6 +2,7 @@
 //!
 //! Owns what handlers on any thread ask of their worker's loop; leaves doing it to the loop.
 
+use super::topics::Subscriptions;
 use super::{StopReason, WorkerId};
 #[cfg(feature = "websocket")]
 use crate::app::ws;
@@ -38,7 +39,9 @@ pub(super) enum Wish {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
+    /// Who in this worker hears what is published.
+    pub(super) subscriptions: Subscriptions,
     outbox: Outbox,
     wishes: VecDeque<Wish>,
     on_message: Option<OnMessage>,
@@ -186,15 +189,16 @@ impl Worker {
         let written = Message::from(ws::write_down(message.into()));
         let wish = Wish::Broadcast(written.clone());
         let sent = self.push(Kind::Broadcast, written, Some(wish));
-        sent.map_err(|error| match error {
-            SendError::TooLarge(_) => ws::SendError::TooLarge,
-            SendError::Full(_) => ws::SendError::Full,
-            SendError::Gone(_) => ws::SendError::Closed,
-        })
+        sent.map_err(ws::SendError::from)
     }
 
     /// Puts something into the stream to the primary, and has the loop see to it.
-    fn push(&self, kind: Kind, message: Message, wish: Option<Wish>) -> Result<bool, SendError> {
+    pub(super) fn push(
+        &self,
+        kind: Kind,
+        message: Message,
+        wish: Option<Wish>,
+    ) -> Result<bool, SendError> {
         if !self.is_connected() {
             return Err(SendError::Gone(message));
         }
@@ -309,7 +313,7 @@ impl Worker {
         self.poke();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // No code of the application's runs under the lock.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

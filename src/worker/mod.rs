@@ -2,14 +2,16 @@
 //!
 //! Owns the worker's half of the conversation (online, queryServer, listening, newconn, message,
 //! disconnect) and when a worker ends: `talk` is what it hears and says, `handle` what its
-//! application sees of it. Does not know whether it is a process or a thread: what differs comes
+//! application sees of it, `topics` what it publishes and subscribes to. Does not know whether it is a process or a thread: what differs comes
 //! in its [`Seat`].
 
 mod handle;
 mod sticky;
 mod talk;
+mod topics;
 
 pub use handle::Worker;
+pub use topics::Subscription;
 
 use crate::app::App;
 use crate::board::Slot;

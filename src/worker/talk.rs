@@ -2,6 +2,7 @@
 
 use super::handle::{Listened, Wish};
 use super::{EXCLUSIVE, Life, StopReason};
+use crate::ipc::topic::Publication;
 use crate::ipc::user::{Kind, Message as UserMessage};
 use crate::ipc::{Ask, HAND, HAND_BYTES, Handed, Message, Received, is_gone};
 use crate::net::token::LISTENERS;
@@ -159,6 +160,7 @@ impl Life {
                             self.early.push_back(message);
                         }
                         Kind::Broadcast => broadcast(&message),
+                        Kind::Publish => self.published(message),
                     }
                 }
                 self.owed += 1;
@@ -179,6 +181,16 @@ impl Life {
             }
         }
         Ok(())
+    }
+
+    /// Something was published somewhere in the cluster.
+    fn published(&self, written: UserMessage) {
+        let Some(publication) = Publication::read(written.into_bytes()) else {
+            return log::warn!("something was published that makes no sense");
+        };
+        self.worker.published(&publication);
+        #[cfg(feature = "websocket")]
+        crate::app::ws::deliver_topic(publication.topic(), publication.bytes());
     }
 
     /// With a descriptor this worker accepts by itself from then on, without one no longer.

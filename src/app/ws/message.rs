@@ -1,5 +1,6 @@
 //! What a WebSocket connection carries, and why it ended: plain values.
 
+use crate::ipc::user;
 use std::fmt;
 
 /// One message, whole.
@@ -103,6 +104,18 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+impl From<user::SendError> for SendError {
+    /// Of a broadcast.
+    fn from(error: user::SendError) -> Self {
+        match error {
+            user::SendError::TooLarge(_) => Self::TooLarge,
+            user::SendError::Full(_) => Self::Full,
+            // A broadcast has no topic.
+            user::SendError::Gone(_) | user::SendError::Topic(_) => Self::Closed,
+        }
+    }
+}
 
 /// The codes of RFC 6455 (7.4.1) and of its registry that a connection is closed with.
 pub mod code {

@@ -2,7 +2,8 @@
 //!
 //! [`upgrade`] makes one of a request; the handler returns what that gives. A [`Socket`] sends,
 //! from any thread. A message to every connection of every worker is
-//! [`Worker::broadcast`](crate::Worker::broadcast).
+//! [`Worker::broadcast`](crate::Worker::broadcast); to those that [`Socket::subscribe`] to a topic,
+//! [`Worker::publish`](crate::Worker::publish).
 //!
 //! ```no_run
 //! use mcluster::{App, Cluster, Request, Worker, ws};
@@ -30,7 +31,7 @@
 //!
 // `handshake` judges the request, `frames` one frame, `assemble` makes messages of frames,
 // `session` is one connection's talk, `socket` what waits to be sent, `room` all connections of a
-// loop. All but `socket` and `room` know no threads; none knows a socket of the kernel's.
+// loop, `topics` who subscribes to what. All but these three know no threads; none knows a socket of the kernel's.
 
 mod assemble;
 mod frames;
@@ -39,6 +40,7 @@ mod message;
 mod room;
 mod session;
 mod socket;
+mod topics;
 mod upgrade;
 
 #[cfg(test)]
@@ -47,4 +49,5 @@ mod tests;
 pub use message::{CloseReason, Message, SendError, code};
 pub(crate) use room::{deliver, write_down};
 pub use socket::Socket;
+pub(crate) use topics::deliver_topic;
 pub use upgrade::{Upgrade, upgrade};

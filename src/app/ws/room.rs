@@ -35,6 +35,11 @@ pub(super) fn leave(socket: &Socket) {
     });
 }
 
+/// Whether a connection is of this loop, and open.
+pub(super) fn has(socket: &Socket) -> bool {
+    OPEN.with_borrow(|open| open.contains_key(&socket.id()))
+}
+
 /// A message to all connections, for the way through the cluster.
 pub(crate) fn write_down(message: Message) -> Vec<u8> {
     let (opcode, mut bytes) = parts(message);

@@ -8,8 +8,8 @@
 use super::assemble::{Assembler, Event, Sizes};
 use super::frames::{Control, OpCode, Violation};
 use super::message::{CloseReason, Message, code};
-use super::room;
 use super::socket::{HIGH_WATER, Socket};
+use super::{room, topics};
 use crate::app::{Abandon, After, Protocol, panic_message};
 use crate::net::Line;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -286,13 +286,13 @@ impl Protocol for Session {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        if self.entered {
-            room::leave(&self.socket);
-        }
+        // Closed first, so that no thread subscribes it again behind our back.
         let reason = self.socket.ends();
+        topics::leave(&self.socket);
         if !self.entered {
             return;
         }
+        room::leave(&self.socket);
         self.call(|callbacks, socket| {
             if let Some(handler) = callbacks.close.take() {
                 handler(socket, reason);

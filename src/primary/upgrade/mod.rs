@@ -282,6 +282,7 @@ impl Primary {
                 .map(|arrival| kept.arrival(arrival))
                 .collect(),
             past: self.past_state(),
+            origin: self.link.origin(),
         }
     }
 

@@ -273,6 +273,7 @@ impl Primary {
         self.supervisor
             .resume(records, wanted, state.generation, state.last_id, now);
         self.past.resume(state.past);
+        self.link.set_origin(state.origin);
         for member in state.members {
             self.resume_member(member)?;
         }

@@ -47,6 +47,9 @@ pub(super) struct State {
     pub(super) members: Vec<MemberState>,
     pub(super) waiting: Vec<ArrivalState>,
     pub(super) past: PastState,
+    /// By what this cluster knows what it has published itself, where others hear it too.
+    #[serde(default)]
+    pub(super) origin: Option<[u8; 16]>,
 }
 
 /// A listener and its sockets.

@@ -8,6 +8,8 @@ mod error;
 mod keys;
 mod memory;
 mod one;
+#[cfg(feature = "redis")]
+mod redis;
 mod sessions;
 mod shared;
 mod store;
@@ -15,6 +17,8 @@ pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 pub use error::SessionError;
 pub use keys::Keys;
 pub use memory::MemoryStore;

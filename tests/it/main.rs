@@ -30,6 +30,8 @@ mod notify;
 mod pages;
 mod policies;
 mod recycle;
+#[cfg(feature = "redis")]
+mod redis;
 mod routes;
 mod service;
 mod slow;
@@ -39,6 +41,9 @@ mod steered;
 mod sticky_kernel;
 mod stop;
 mod support;
+#[cfg(feature = "redis")]
+#[path = "../support_redis.rs"]
+mod support_redis;
 mod tidy;
 mod traffic;
 mod turns;

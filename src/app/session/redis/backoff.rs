@@ -98,7 +98,7 @@ mod tests {
             let mut off = BackOff::default();
             let era = off.may_try(now).expect("nothing has failed");
             off.failed(era, now, chance);
-            assert_eq!(off.may_try(now + ms(pause)), None, "{chance}");
+            assert_eq!(off.may_try(now + ms(pause - 1)), None, "{chance}");
             assert!(off.may_try(now + ms(pause + 1)).is_some(), "{chance}");
         }
     }

@@ -10,11 +10,11 @@ pub(super) const LINK: usize = 4;
 
 /// Nothing can be asked for
 #[derive(Debug, Default)]
-pub(super) struct Wanted;
+pub(super) struct Wanted {}
 
 /// and nobody is there.
 #[derive(Debug, Default)]
-pub(super) struct Link;
+pub(super) struct Link {}
 
 impl Wanted {
     pub(super) fn check(&self) -> Result<()> {
@@ -22,7 +22,7 @@ impl Wanted {
     }
 
     pub(super) fn open(&self) -> Result<Link> {
-        Ok(Link)
+        Ok(Link {})
     }
 }
 

@@ -198,7 +198,7 @@ mod tests {
 
     fn worker() -> (Reactor, Worker) {
         let reactor = Reactor::new().unwrap();
-        let worker = Worker::new(WorkerId(3), reactor.waker(1).unwrap());
+        let worker = Worker::new(WorkerId(3), 0, reactor.waker(1).unwrap());
         (reactor, worker)
     }
 

@@ -199,7 +199,7 @@ impl RedisStore {
             return Err(self.unavailable("all connections to it are in use"));
         };
         let result = self.ask(&mut place, again, ask);
-        let why = result.as_ref().err().map(|error| meaning(error));
+        let why = result.as_ref().err().map(meaning);
         match why {
             None | Some(Meaning::Full | Meaning::Refused) => {
                 place.keep();

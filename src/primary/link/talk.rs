@@ -90,13 +90,23 @@ impl Talk {
                 self.stage = Stage::Asked;
                 Ok(None)
             }
-            (Stage::Asked, Value::Push { kind, .. }) if kind == PushKind::Subscribe => {
+            (
+                Stage::Asked,
+                Value::Push {
+                    kind: PushKind::Subscribe,
+                    ..
+                },
+            ) => {
                 self.stage = Stage::Up;
                 Ok(Some(Heard::Up))
             }
-            (Stage::Up, Value::Push { kind, data }) if kind == PushKind::Message => {
-                Ok(self.message(data).map(Heard::Message))
-            }
+            (
+                Stage::Up,
+                Value::Push {
+                    kind: PushKind::Message,
+                    data,
+                },
+            ) => Ok(self.message(data).map(Heard::Message)),
             // Of a publication: how many have heard it.
             (Stage::Up, Value::Int(_)) => Ok(None),
             (Stage::Up, Value::SimpleString(answer)) if answer == "PONG" => Ok(None),

@@ -94,7 +94,7 @@ impl Worker {
     /// let app = App::new().post("/publish/{topic}", |request: Request| {
     ///     let worker = Worker::current().expect("handlers run in workers");
     ///     let topic = request.param("topic").unwrap_or_default();
-    ///     match worker.publish(topic, request.body()) {
+    ///     match worker.publish(&topic, request.body()) {
     ///         Ok(_) => (202, "on its way\n".to_owned()),
     ///         Err(error) => (503, format!("{error}\n")),
     ///     }

@@ -20,6 +20,10 @@ mod programs;
 mod run;
 #[cfg(feature = "websocket")]
 mod shouts;
+#[cfg(feature = "redis")]
+#[path = "../support_redis.rs"]
+mod support_redis;
+mod topics;
 #[cfg(feature = "websocket")]
 #[path = "../it/websocket.rs"]
 mod websocket;
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     farewells::add(&mut tests);
     messages::add(&mut tests);
     listens::add(&mut tests);
+    topics::add(&mut tests);
     #[cfg(feature = "websocket")]
     shouts::add(&mut tests);
     tests.run()

@@ -9,10 +9,12 @@ mod listens;
 mod messages;
 #[cfg(feature = "websocket")]
 mod shouts;
+mod topics;
 
 pub(crate) use messages::FLOOD;
 #[cfg(feature = "websocket")]
 pub(crate) use shouts::LARGE;
+pub(crate) use topics::LARGE as PUBLISHED;
 
 use mcluster::{App, Cluster, ClusterHandle, Event, Mode, WorkerHandle, WorkerId};
 use std::collections::BTreeMap;
@@ -64,6 +66,7 @@ pub(crate) fn main(words: &str) -> ExitCode {
         "listens" => listens::cluster(&call),
         #[cfg(feature = "websocket")]
         "shouts" => shouts::cluster(&call),
+        "topics" => topics::cluster(&call),
         "env" => listens::with_env(&call),
         _ => panic!("no program {name:?}"),
     };

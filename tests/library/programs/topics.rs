@@ -1,0 +1,106 @@
+//! What is published: every worker says what it hears.
+
+use super::{Call, NO_HEARTBEAT, Reporter, say};
+use mcluster::{
+    App, Cluster, Event, MAX_MESSAGE, Publication, Request, SendError, Worker, Workers,
+};
+use std::time::Duration;
+
+/// So many bytes in the message that `/large` publishes.
+pub(crate) const LARGE: usize = 3_000_000;
+
+/// Three workers that subscribe to `news`. `/publish?TOPIC=TEXT` publishes and answers with the
+/// worker's number; `/large` publishes many bytes, `/primary` has the primary publish. With the word
+/// `slow` worker 1 takes its time, with `redis=URL` other clusters hear it too.
+pub(super) fn cluster(call: &Call) -> Cluster {
+    let mut reporter = Reporter::default();
+    let slow = call.has("slow");
+    let app = App::new()
+        .get("/publish", |request: Request| {
+            let text = request.query().unwrap_or_default().to_owned();
+            let (topic, text) = text.split_once('=').expect("a topic and a text");
+            publish(topic, text.as_bytes().to_vec())
+        })
+        .get("/large", |_| publish("news", vec![7; LARGE]))
+        .get("/primary", |_| {
+            let worker = Worker::current().expect("this is its loop");
+            worker.send("publish something").expect("room");
+        })
+        .get("/errors", |_| errors());
+    #[cfg(feature = "websocket")]
+    let app = app.get("/socket", socket);
+    let cluster = call
+        .cluster(app)
+        .workers(Workers::Count(3))
+        .listen("127.0.0.1:0")
+        .worker_timeout(NO_HEARTBEAT)
+        .on_worker(move |worker| {
+            let heard = worker.subscribe("news", move |worker, news| {
+                if slow && worker.id().0 == 1 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                hear(worker, news);
+            });
+            heard.expect("a topic");
+        })
+        .on_event(move |cluster, event| {
+            if let Event::Message { .. } = event {
+                assert_eq!(cluster.publish("news", "from the primary"), Ok(true));
+            }
+            reporter.tell(cluster, event);
+        });
+    #[cfg(feature = "redis")]
+    if let Some(url) = call.words.iter().find_map(|one| one.strip_prefix("redis=")) {
+        return cluster.publish_through(url);
+    }
+    cluster
+}
+
+fn hear(worker: &Worker, news: &Publication) {
+    let what = match news.text() {
+        Some(text) if news.bytes().len() < 100 => text.to_owned(),
+        _ => format!("{} bytes", news.bytes().len()),
+    };
+    assert_eq!(news.topic(), "news");
+    say(format!("heard {} {what}", worker.id()));
+}
+
+fn publish(topic: &str, message: Vec<u8>) -> String {
+    let worker = Worker::current().expect("this is its loop");
+    let sent = worker.publish(topic, message);
+    assert!(sent.is_ok(), "{sent:?}");
+    worker.id().to_string()
+}
+
+fn errors() -> &'static str {
+    let worker = Worker::current().expect("this is its loop");
+    let large = worker.publish("news", vec![0; MAX_MESSAGE]);
+    assert!(matches!(large, Err(SendError::TooLarge(_))), "{large:?}");
+    let none = worker.publish("", "text");
+    assert!(matches!(none, Err(SendError::Topic(_))), "{none:?}");
+    "as they should be"
+}
+
+/// `join TOPIC`, `leave TOPIC`, `say TOPIC TEXT`, `bytes TOPIC`; the first two are answered.
+#[cfg(feature = "websocket")]
+fn socket(request: Request) -> mcluster::ws::Upgrade {
+    let id = request.worker();
+    mcluster::ws::upgrade(&request)
+        .ping_every(Duration::ZERO)
+        .on_message(move |socket, message| {
+            let words: Vec<_> = message.text().unwrap_or_default().splitn(3, ' ').collect();
+            match words[..] {
+                ["join", topic] => {
+                    socket.subscribe(topic).expect("few topics");
+                    let _ = socket.send(format!("joined at {id}"));
+                }
+                ["leave", topic] => {
+                    assert!(socket.unsubscribe(topic));
+                    let _ = socket.send("left");
+                }
+                ["say", topic, text] => drop(publish(topic, text.as_bytes().to_vec())),
+                ["bytes", topic] => drop(publish(topic, vec![0xff, 0])),
+                _ => panic!("{message:?}"),
+            }
+        })
+}

@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | `websocket` | [`ws`], `Worker::broadcast` and `ClusterHandle::broadcast` | by `cli` |
 //! | `sessions` | [`session`]: cookies and stores of what is kept of a client | by `cli` |
-//! | `redis` | sessions and messages past one machine; brings `sessions` | no |
+//! | `redis` | sessions and messages past one machine (`Cluster::publish_through`); brings `sessions` | no |
 //! | `json` | messages and bodies of any serde type, `LogFormat::Json` | by `cli` |
 //! | `control` | the control socket, upgrade in place; brings `json` | by `cli` |
 //! | `cli` | the command, and [`cli`] for a program of its own kind | yes |

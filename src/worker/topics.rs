@@ -71,8 +71,7 @@ impl Subscription {
 impl Worker {
     /// Publishes a message under a topic: every [`Worker::subscribe`]r of it in every worker of the
     /// cluster gets it once, those of this worker included, and so do the WebSocket connections that
-    /// subscribe ([`ws::Socket::subscribe`](crate::ws::Socket::subscribe)). It goes by way of the
-    /// primary, so all workers hear everything in the same order, which is that of each publisher.
+    /// subscribe (`ws::Socket::subscribe`). It goes by way of the primary, so all workers hear everything in the same order, which is that of each publisher.
     /// Never waits: it queues up on its way, and a worker that does not keep up holds up nobody; one
     /// for which more than 128 MiB wait misses what comes then, with a line in the log. What is
     /// published is not kept: who subscribes later does not hear it. False when more than 128 KiB

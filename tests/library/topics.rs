@@ -132,7 +132,7 @@ fn sockets_subscribe(mode: Mode) {
         let said = format!("say tea from {speaker}");
         sockets[speaker].send(frame(TEXT, said.as_bytes()));
         for socket in &mut sockets {
-            socket.expect(TEXT, &format!("from {speaker}"));
+            socket.expect(TEXT, format!("from {speaker}"));
         }
     }
     sockets[0].send(frame(TEXT, b"bytes coffee"));

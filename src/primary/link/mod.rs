@@ -59,8 +59,9 @@ impl Cluster {
     /// refused.
     ///
     /// The primary holds one connection to the server, in its own loop: nothing in a cluster ever
-    /// waits for Redis. HOST is looked up once, before the loop begins, so a server that moves to
-    /// another address is found by a restart or an upgrade in place.
+    /// waits for Redis. HOST is looked up once, before the loop begins: a name that is unknown then is
+    /// an error of [`Cluster::run`], and a server that moves to another address is found by a restart
+    /// or an upgrade in place. A server that does not answer keeps nobody from starting.
     ///
     /// While the server is away, what is published reaches the own cluster alone, and is not sent
     /// later: Redis keeps nothing of what is published either, and old news in a burst help nobody.

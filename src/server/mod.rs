@@ -4,7 +4,8 @@
 //! something is ready: a worker, or the primary for its own pages. `conn` is one connection from
 //! its first byte to its last, `requests` its way from bytes to answers, `respond` a response as
 //! bytes, `output` what could not be written at once, `gate` the listeners that a loop accepts
-//! from by itself, `drain` what becomes of connections when their loop ends. May use `app`, `net`,
+//! from by itself, `drain` what becomes of connections when their loop ends, `sticky` the cookie
+//! by which clients come back to a worker. May use `app`, `net`,
 //! `http`, `board` and `pool`; knows of no workers.
 //!
 //! The cost of a keep-alive request is one read and one write; see the speed rules in the crate's

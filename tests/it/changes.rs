@@ -122,7 +122,10 @@ both_modes! {
             cluster.scale(to);
             traffic.go_on();
         }
-        for policy in ["shared", "reuseport", "sticky-ip:reuseport", "least-connections", "rr"] {
+        for policy in [
+            "shared", "sticky-cookie:at", "reuseport", "sticky-ip", "sticky-ip:reuseport",
+            "least-connections", "rr",
+        ] {
             cluster.schedule(policy);
             traffic.go_on();
         }
@@ -144,8 +147,8 @@ both_modes! {
         let mut idle = Idle::start(server.address(), 40);
         let traffic = Traffic::start(server.address(), 16);
         let policies = [
-            "reuseport", "shared", "rr", "sticky-ip:reuseport", "reuseport", "least-connections",
-            "sticky-ip:reuseport", "shared",
+            "reuseport", "shared", "rr", "sticky-ip:reuseport", "reuseport", "sticky-cookie:at",
+            "sticky-ip:reuseport", "least-connections", "sticky-query:at", "shared",
         ];
         for (number, policy) in policies.iter().cycle().take(32).enumerate() {
             // Into the midst of a reload, or of another number of workers.
@@ -165,7 +168,10 @@ both_modes! {
 
     fn workers_wear_out_and_nobody_notices(mode) {
         let _alone = alone();
-        for policy in ["rr", "shared", "reuseport", "least-connections", "sticky-ip:reuseport"] {
+        for policy in [
+            "rr", "shared", "reuseport", "least-connections", "sticky-cookie:at",
+            "sticky-ip:reuseport",
+        ] {
             let worn = ["--workers", "2", "--max-requests", "300:100", "--schedule", policy];
             let server = Server::start(mode, &worn);
             let mut idle = Idle::start(server.address(), 40);
@@ -195,6 +201,14 @@ both_modes! {
     fn reloads_and_scaling_under_sticky_ip_in_the_kernel(mode) {
         changes_under(mode, "sticky-ip:reuseport");
     }
+
+    fn reloads_and_scaling_under_sticky_cookie(mode) {
+        changes_under(mode, "sticky-cookie:at");
+    }
+
+    fn reloads_and_scaling_under_sticky_ip(mode) {
+        changes_under(mode, "sticky-ip");
+    }
 }
 
 /// Also in the midst of other changes: an upgrade waits for nobody's convenience.
@@ -210,6 +224,7 @@ fn upgrades_under_each_policy() {
         "shared",
         "reuseport",
         "sticky-ip:reuseport",
+        "sticky-query:at",
         "least-connections",
         "rr",
     ] {

@@ -61,7 +61,7 @@ both_modes! {
         assert!(after > before);
         assert_eq!(cluster.steer(&["restart"]).0, 0);
         assert!(cluster.status()["workers"][0]["id"].as_u64().unwrap() > after);
-        for policy in ["shared", "reuseport", "least-connections", "rr"] {
+        for policy in ["shared", "reuseport", "least-connections", "sticky-ip", "sticky-query:a+b", "rr"] {
             assert_eq!(cluster.steer(&["schedule", policy]), (0, format!("schedule {policy}")));
             assert_eq!(cluster.status()["schedule"], policy);
             Client::greeted(cluster.address());

@@ -42,7 +42,7 @@ fn objects(path: &Path, count: usize) -> Vec<Value> {
     found.iter().map(parse).collect()
 }
 
-fn announced(address: SocketAddr, header: impl AsRef<[u8]>) -> Client {
+pub(crate) fn announced(address: SocketAddr, header: impl AsRef<[u8]>) -> Client {
     let mut client = Client::connect(address).unwrap();
     client.send(header).unwrap();
     client

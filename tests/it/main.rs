@@ -28,6 +28,7 @@ mod manual;
 mod modes;
 mod notify;
 mod pages;
+mod peeks;
 mod policies;
 mod recycle;
 #[cfg(feature = "redis")]
@@ -38,6 +39,7 @@ mod slow;
 mod standstill;
 mod steer;
 mod steered;
+mod sticky;
 mod sticky_kernel;
 mod stop;
 mod support;

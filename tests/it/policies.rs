@@ -12,13 +12,16 @@ use std::net::SocketAddr;
 
 /// Runs a promise under each policy, in each mode.
 macro_rules! every_policy {
-    ($($promise:ident: $rr:ident, $shared:ident, $reuseport:ident, $least:ident, $steered:ident;)*) => {
+    ($($promise:ident: $rr:ident, $shared:ident, $reuseport:ident, $least:ident, $steered:ident,
+        $cookie:ident, $query:ident;)*) => {
         both_modes! { $(
             fn $rr(mode) { $promise(mode, "rr"); }
             fn $shared(mode) { $promise(mode, "shared"); }
             fn $reuseport(mode) { $promise(mode, "reuseport"); }
             fn $least(mode) { $promise(mode, "least-connections"); }
             fn $steered(mode) { $promise(mode, "sticky-ip:reuseport"); }
+            fn $cookie(mode) { $promise(mode, "sticky-cookie:at"); }
+            fn $query(mode) { $promise(mode, "sticky-query:at"); }
         )* }
     };
 }
@@ -26,11 +29,19 @@ macro_rules! every_policy {
 every_policy! {
     drains_without_loss: draining_under_round_robin, draining_under_shared,
         draining_under_reuseport, draining_under_least_connections,
-        draining_under_sticky_ip_in_the_kernel;
+        draining_under_sticky_ip_in_the_kernel,
+        draining_under_sticky_cookie, draining_under_sticky_query;
 }
 
-/// Those under which any client may come to any worker.
-const POLICIES: [&str; 4] = ["rr", "shared", "reuseport", "least-connections"];
+/// But for sticky-ip and its like, by which all clients of these tests belong to one worker.
+const POLICIES: [&str; 6] = [
+    "rr",
+    "shared",
+    "reuseport",
+    "least-connections",
+    "sticky-cookie:at",
+    "sticky-query:at",
+];
 
 /// What a worker is in the middle of when it is told to go.
 struct Busy {

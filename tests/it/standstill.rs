@@ -6,7 +6,15 @@ use crate::turns::alone;
 use crate::watch;
 use nix::sys::signal::Signal;
 
-const POLICIES: [&str; 4] = ["rr", "shared", "reuseport", "least-connections"];
+/// But for sticky-ip, by which all clients of these tests belong to one worker.
+const POLICIES: [&str; 6] = [
+    "rr",
+    "shared",
+    "reuseport",
+    "least-connections",
+    "sticky-cookie:at",
+    "sticky-query:at",
+];
 
 fn start(mode: Mode, policy: &str) -> Server {
     let arguments = [

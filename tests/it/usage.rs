@@ -40,7 +40,7 @@ fn refused(variables: &[(&str, &str)], arguments: &[&str], status: i32, words: &
 
 #[test]
 fn nonsense_on_the_command_line() {
-    let cases: [(&[&str], &str); 32] = [
+    let cases: [(&[&str], &str); 36] = [
         (&["--nonsense"], "--nonsense"),
         (&["--worker", "2"], "--workers"),
         (&["nonsense"], "nonsense"),
@@ -48,6 +48,16 @@ fn nonsense_on_the_command_line() {
         (&["--mode", "fibers"], "processes or threads"),
         (&["--mode"], "--mode"),
         (&["--schedule", "fair"], "least-connections"),
+        (&["--schedule", "sticky-cookie"], "sticky-cookie:NAME"),
+        (
+            &["--schedule", "sticky-cookie:a b"],
+            "is no name of a cookie",
+        ),
+        (&["--schedule", "sticky-query:"], "it is empty"),
+        (
+            &["--schedule", "sticky-query:a=b"],
+            "is no name of a query's key",
+        ),
         (&["--workers", "0"], "--workers"),
         (&["--workers", "-1"], "-1"),
         (&["--workers", "1025"], "1025"),

@@ -4,7 +4,7 @@
 use crate::client::{Client, is_loss};
 use crate::edge::announced;
 use crate::steered::Steered;
-use crate::support::{Directory, Mode, Server, Worker, both_modes, wait_until};
+use crate::support::{Directory, Mode, Server, Worker, both_modes, command, wait_until};
 use crate::turns::alone;
 use crate::websocket::HANDSHAKE;
 use nix::sys::signal::Signal;
@@ -243,6 +243,40 @@ both_modes! {
             }
             server.stop();
         }
+    }
+
+    fn at_a_unix_socket_too(mode) {
+        let directory = Directory::new();
+        let path = directory.file("s");
+        let listen = format!("unix:{}", path.display());
+        let policy = "sticky-cookie:at";
+        let arguments = ["--mode", mode.name(), "-w4", "-l", &listen, "-s", policy];
+        let server = Server::launch(command(&arguments));
+        let mut workers = server.wait_for_workers(4);
+        workers.sort_by_key(|worker| worker.id);
+        for (place, worker) in workers.iter().enumerate() {
+            let cookie = format!("Cookie: at=w{}\r\n", place + 1);
+            let mut client = Client::connect_unix(&path).unwrap();
+            let answer = client.request("GET", "/", &cookie, "").unwrap();
+            assert_eq!((given(&answer), answer.who()), (None, worker.name(mode)));
+        }
+        server.stop();
+    }
+
+    fn the_cookie_is_secure_where_its_client_is(mode) {
+        let trust = ["--trusted-proxies", "127.0.0.1", "--schedule", "sticky-cookie:at"];
+        let server = Server::start(mode, &trust);
+        for (scheme, secure) in [("https", true), ("http", false)] {
+            let fields = format!("X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: {scheme}\r\n");
+            let mut client = Client::connect(server.address()).unwrap();
+            // Whatever the answer is.
+            for target in ["/", "/nothing", "/status/304"] {
+                let answer = client.request("GET", target, &fields, "").unwrap();
+                let cookie = answer.field("Set-Cookie").unwrap();
+                assert_eq!(cookie.ends_with("; SameSite=Lax; Secure"), secure, "{cookie}");
+            }
+        }
+        server.stop();
     }
 
     fn a_reload_keeps_connections_in_their_places(mode) {

@@ -91,9 +91,17 @@ fn unusable(error: &crate::session::StoreError) -> Error {
     Error::Configuration(format!("session-store: {error}"))
 }
 
-// The place for RedisStore: RedisStore::open(url).map_err(|error| unusable(&error)), then Sessions::new.
-fn by_redis(_url: &str, _keys: Keys) -> Result<Sessions> {
-    let what = "session-store: redis:// is not there yet";
+/// Sessions on a server; nothing is connected yet.
+#[cfg(feature = "redis")]
+fn by_redis(url: &str, keys: Keys) -> Result<Sessions> {
+    let store = crate::session::RedisStore::open(url).map_err(|error| unusable(&error))?;
+    Ok(Sessions::new(store, keys))
+}
+
+/// Such a place cannot be named without the feature.
+#[cfg(not(feature = "redis"))]
+fn by_redis(_: &str, _: Keys) -> Result<Sessions> {
+    let what = "session-store: this mcluster was built without the feature redis";
     Err(Error::Configuration(what.to_owned()))
 }
 

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::Command;
 
-pub(crate) const MAN: [&str; 3] = [
+pub(crate) const MAN: [&str; 4] = [
     "man/mcluster.1",
     "man/mcluster.toml.5",
     "man/mcluster-security.7",
+    "man/mcluster-state.7",
 ];
 
 /// An option as `--help` shows it.

@@ -1,8 +1,8 @@
 //! The whole program from outside: the real binary, on ports of its own, by its contract.
 //!
 //! `support` runs it, `turns` says beside whom, `lines` what it says, `steered` one with a control
-//! socket, `client` talks to it, `watch` looks at its
-//! processes, `network` has machines of its own, `load` and `traffic` keep many connections busy; each other file is a part of the contract. Tests
+//! socket, `client` talks to it, `watch` looks at its processes, `network` has machines of its own,
+//! `load` and `traffic` keep many connections busy; each other file is a part of the contract. Tests
 //! wait for lines and states, never for a time, and leave nothing behind.
 
 #![allow(clippy::unwrap_used)] // In helpers of tests as in tests: the caller is who failed.

@@ -86,3 +86,90 @@ fn floor(bencher: Bencher<'_, '_>) {
     let mut floor = Floor::new().expect("descriptors");
     bencher.bench_local(|| floor.turn(PLAIN, ANSWER).expect("an answer"));
 }
+
+#[cfg(feature = "sessions")]
+mod sessions {
+    //! Reads and writes of the stores, with a thousand sessions of 200 bytes in them. The file is on the
+    //! disk that has the directory for temporary files.
+
+    use divan::{Bencher, black_box};
+    use mcluster::session::{MemoryStore, Record, SessionId, SessionStore, SharedStore};
+    use std::time::{Duration, SystemTime};
+
+    const SESSIONS: u64 = 1000;
+
+    fn id(number: u64) -> SessionId {
+        let mut bytes = [0; 16];
+        bytes[8..].copy_from_slice(&number.to_be_bytes());
+        SessionId::from_bytes(bytes)
+    }
+
+    fn record() -> Record {
+        let now = SystemTime::now();
+        Record {
+            data: vec![b'x'; 200],
+            created: now,
+            expires: now + Duration::from_secs(3600),
+        }
+    }
+
+    /// A store by its name, and the file that is to be removed.
+    fn store(name: &str) -> (Box<dyn SessionStore>, Option<std::path::PathBuf>) {
+        let (store, file): (Box<dyn SessionStore>, _) = match name {
+            "memory" => (Box::new(MemoryStore::new()), None),
+            _ => {
+                let name = format!("mcluster-bench-{}", std::process::id());
+                let file = std::env::temp_dir().join(name);
+                (
+                    Box::new(SharedStore::open(&file).expect("a store")),
+                    Some(file),
+                )
+            }
+        };
+        for number in 0..SESSIONS {
+            store.put(&id(number), &record(), None).expect("room");
+        }
+        (store, file)
+    }
+
+    fn remove(file: Option<std::path::PathBuf>) {
+        for file in file.iter() {
+            let mut lock = file.clone().into_os_string();
+            lock.push("-lock");
+            let _ = std::fs::remove_file(file).and(std::fs::remove_file(lock));
+        }
+    }
+
+    #[divan::bench(args = ["memory", "shared"])]
+    fn get(bencher: Bencher<'_, '_>, name: &str) {
+        let (store, file) = store(name);
+        let mut next = (0..SESSIONS).cycle().map(id);
+        bencher
+            .counter(divan::counter::ItemsCount::new(1_usize))
+            .bench_local(|| {
+                store
+                    .get(black_box(&next.next().expect("endless")))
+                    .expect("a session")
+            });
+        drop(store);
+        remove(file);
+    }
+
+    #[divan::bench(args = ["memory", "shared"])]
+    fn put(bencher: Bencher<'_, '_>, name: &str) {
+        let (store, file) = store(name);
+        let mut next = (0..SESSIONS).cycle().map(id);
+        let record = record();
+        bencher
+            .counter(divan::counter::ItemsCount::new(1_usize))
+            .bench_local(|| {
+                let id = next.next().expect("endless");
+                let (_, version) = store.get(&id).expect("a store").expect("a session");
+                store
+                    .put(&id, black_box(&record), Some(version))
+                    .expect("room")
+            });
+        drop(store);
+        remove(file);
+    }
+}

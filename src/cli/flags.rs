@@ -146,7 +146,7 @@ pub(super) struct Serve {
     pub(super) session_store: Place,
 
     /// The keys that sign session cookies, one a line; MCLUSTER_SESSION_KEY may hold them themselves
-    /// [default: PATH.key with shared:PATH, a random one with memory]
+    /// [default: made by the store]
     #[arg(long, value_name = "PATH", env = "MCLUSTER_SESSION_KEY_FILE")]
     pub(super) session_key_file: Option<PathBuf>,
 

@@ -4,7 +4,7 @@
 //! SIGBUS. Owns that such a file is never mapped; leaves tables and what is in them to its callers.
 
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -24,17 +24,18 @@ const TABLE: usize = 8 + 5 * WORD;
 const LAST_PAGE: usize = PAGE_BYTES + 2 * TABLE;
 const META: usize = LAST_PAGE + 2 * WORD;
 
-/// The bytes that a file must have for all its pages to be there; None for one that is empty.
+/// Whether a file is whole, as far as can be told from its first two pages; an empty one is.
 ///
 /// # Errors
 ///
-/// `InvalidData` when it is none of LMDB's, of another version or another kind of machine.
-pub(crate) fn needed(file: &mut File) -> io::Result<Option<u64>> {
-    let strange = || io::Error::new(io::ErrorKind::InvalidData, "it is no file of sessions");
+/// `InvalidData` when it is none of LMDB's, of another version or another kind of machine, or cut off.
+pub(crate) fn judge(file: &mut File) -> io::Result<()> {
+    let wrong = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let strange = || wrong("it is no file of sessions");
     if file.metadata()?.len() == 0 {
-        return Ok(None);
+        return Ok(());
     }
-    let (mut at, mut most) = (0, 0);
+    let (mut at, mut needed) = (0, 0);
     for _ in 0..2 {
         let mut meta = [0; META];
         file.seek(SeekFrom::Start(at))?;
@@ -58,40 +59,33 @@ pub(crate) fn needed(file: &mut File) -> io::Result<Option<u64>> {
         let end = last
             .checked_add(1)
             .and_then(|pages| pages.checked_mul(page));
-        most = most.max(end.ok_or_else(strange)?);
+        needed = needed.max(end.ok_or_else(strange)?);
         at = page;
     }
-    Ok(Some(most))
+    // Asked last: it only grows.
+    match file.metadata()?.len() < needed {
+        true => Err(wrong("it is cut off")),
+        false => Ok(()),
+    }
 }
 
 /// Maps the file, and makes it where there is none; `PATH-lock` beside it has the locks. Nothing waits for the disk: a
 /// change that is committed outlives its process, and the machine once [`Env::force_sync`] has been called.
 ///
-/// A file that lacks its last pages gets empty ones: LMDB leaves pages away that it has given up before
-/// they were written, and of others says itself that they are not what they should be. Whether it did.
+/// The file is as long as the map from then on, and mostly a hole. LMDB leaves pages away that it has given up
+/// before they were written, so without that a file may be whole and shorter than it says.
 ///
 /// # Errors
 ///
-/// As open(2) and mmap(2); what LMDB says of the file; `InvalidData` when it is none of its own.
+/// As open(2) and mmap(2); what LMDB says of the file; `InvalidData` when it is none of its own, or is cut off.
 pub(crate) fn open(
     path: &Path,
     map_bytes: usize,
     readers: u32,
     tables: u32,
-) -> heed::Result<(Env<WithoutTls>, bool)> {
-    let mut short = false;
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(mut file) => {
-            let length = file.metadata()?.len();
-            if let Some(needed) = needed(&mut file)?
-                && needed > length
-            {
-                short = true;
-                // Only ever makes a file longer, so it cannot cut off what another process adds.
-                let (from, more) = (length as libc::off_t, (needed - length) as libc::off_t);
-                super::retry(|| fallocate(&file, FallocateFlags::empty(), from, more))?;
-            }
-        }
+) -> heed::Result<Env<WithoutTls>> {
+    match File::open(path) {
+        Ok(mut file) => judge(&mut file)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
@@ -107,5 +101,17 @@ pub(crate) fn open(
     // no other program has a reason to write to it. heed maps a file once in a process. Its users here forget
     // what a fork has left them, and open it anew.
     let env = unsafe { options.open(path) }?;
-    Ok((env, short))
+    lengthen(path, map_bytes as u64)?;
+    Ok(env)
+}
+
+/// Makes the file so long, if it is shorter.
+fn lengthen(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    // Of two that do so at once none cuts off what the other has added.
+    let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
+    match file.metadata()?.len() < bytes {
+        true => file.set_len(bytes),
+        false => Ok(()),
+    }
 }

@@ -22,6 +22,10 @@ pub(crate) fn number() -> u64 {
 /// # Errors
 ///
 /// As getrandom(2), which a kernel of ours does not fail.
+#[cfg_attr(
+    not(feature = "sessions"),
+    allow(dead_code, reason = "sessions alone have secrets")
+)]
 pub(crate) fn fill(bytes: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {

@@ -41,6 +41,7 @@ mod recycle;
 mod redis;
 mod routes;
 mod service;
+mod session;
 mod slow;
 mod standstill;
 mod steer;

@@ -29,21 +29,43 @@ impl Connection {
 
     /// The body of the answer to GET at `target`.
     pub(crate) fn try_get(&mut self, target: &str) -> io::Result<String> {
-        write!(self.0, "GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")?;
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            self.0.read_exact(&mut byte)?;
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-        let length = head.lines().find_map(|line| {
+        self.try_ask(target, "").map(|(_, body)| body)
+    }
+
+    /// The head and the body of the answer to GET at `target` with these fields.
+    pub(crate) fn try_ask(&mut self, target: &str, fields: &str) -> io::Result<(String, String)> {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
+        self.0.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        let head = loop {
+            if let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.read_more(&mut answer)?;
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let lines = text(&answer[..head]).to_ascii_lowercase();
+        let length = lines.lines().find_map(|line| {
             let value = line.strip_prefix("content-length:")?;
-            value.trim().parse().ok()
+            value.trim().parse::<usize>().ok()
         });
-        let mut body = vec![0; length.unwrap_or(0)];
-        self.0.read_exact(&mut body)?;
-        Ok(String::from_utf8_lossy(&body).into_owned())
+        let end = head + length.unwrap_or(0);
+        while answer.len() < end {
+            self.read_more(&mut answer)?;
+        }
+        assert_eq!(answer.len(), end, "nothing behind the one answer");
+        Ok((text(&answer[..head]), text(&answer[head..])))
+    }
+
+    fn read_more(&mut self, answer: &mut Vec<u8>) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        match self.0.read(&mut bytes)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                answer.extend(&bytes[..count]);
+                Ok(())
+            }
+        }
     }
 
     #[track_caller]

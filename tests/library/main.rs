@@ -18,6 +18,8 @@ mod listens;
 mod messages;
 mod programs;
 mod run;
+#[cfg(feature = "sessions")]
+mod sessions;
 #[cfg(feature = "websocket")]
 mod shouts;
 #[cfg(feature = "redis")]
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
     messages::add(&mut tests);
     listens::add(&mut tests);
     topics::add(&mut tests);
+    #[cfg(feature = "sessions")]
+    sessions::add(&mut tests);
     #[cfg(feature = "websocket")]
     shouts::add(&mut tests);
     tests.run()

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// What the file may grow to, unless said otherwise. It begins with a few pages.
+/// What the file may grow to, unless said otherwise: its length, though most of it is a hole.
 const MAP_BYTES: usize = 256 << 20;
 
 /// Maps are multiples of it, which is one of every page's size.
@@ -41,7 +41,7 @@ const ENDS: &str = "mcluster session ends 1";
 /// microseconds; who reads waits for nobody. The death of a process, at any moment and by any signal, loses
 /// nothing that was confirmed and breaks nothing. A machine that loses its power may lose the changes since
 /// the last [`sweep`](SessionStore::sweep), a minute in a cluster, and in the worst case the file, since nothing
-/// waits for the disk. Where sessions need not outlive the machine's run put the file on a tmpfs, such
+/// waits for the disk: then remove it, with its locks, before the cluster starts. Where sessions need not outlive the machine's run put the file on a tmpfs, such
 /// as the runtime directory: then no disk is written at all.
 ///
 /// The file is for its owner alone (mode 0600), with its locks in `PATH-lock` beside it; do not put it on a network's
@@ -100,7 +100,8 @@ impl From<StoreError> for Failure {
 }
 
 impl SharedStore {
-    /// The store in that file, which is made where there is none: opened, looked at, and closed again, so that each worker opens it
+    /// The store in that file, of which a process has one: to use it several times clone its
+    /// [`Sessions`](super::Sessions). The file is made where there is none: opened, looked at, and closed again, so that each worker opens it
     /// for itself.
     ///
     /// # Errors
@@ -109,7 +110,8 @@ impl SharedStore {
     /// [`StoreError::Unavailable`] when it cannot be opened for reading and writing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let store = Self::at(path);
-        let opened = Opened::open(&store.path, store.map_bytes)?;
+        // No larger than it is: what it may grow to has not been said yet.
+        let opened = Opened::open(&store.path, MAP_STEP)?;
         // A child must not find it open.
         opened.env.prepare_for_closing().wait();
         Ok(store)
@@ -144,7 +146,7 @@ impl SharedStore {
     /// As [`SharedStore::open`], as far as can be told.
     pub(crate) fn judge(path: &Path) -> Result<(), StoreError> {
         let looked = std::fs::metadata(path).and_then(|about| match about.is_file() {
-            true => lmdb::needed(&mut File::open(path)?).map(drop),
+            true => lmdb::judge(&mut File::open(path)?),
             false => Err(strange("it is no file")),
         });
         match looked {
@@ -243,34 +245,15 @@ impl Opened {
         }
         judged?;
         let wrong = |error: Error| said(path, &error);
-        let (env, short) = lmdb::open(path, map_bytes, READERS, 2).map_err(wrong)?;
+        let env = lmdb::open(path, map_bytes, READERS, 2).map_err(wrong)?;
         env.clear_stale_readers().map_err(wrong)?;
         let (sessions, ends) = tables(&env).map_err(wrong)?;
-        let opened = Self {
+        Ok(Self {
             env,
             sessions,
             ends,
             most_bytes: map_bytes - map_bytes / 8,
-        };
-        if short {
-            opened.read_through().map_err(|failure| match failure {
-                Failure::Lmdb(error) => said(path, &error),
-                Failure::Store(error) => error,
-            })?;
-        }
-        Ok(opened)
-    }
-
-    /// Whether everything is there that the tables say.
-    fn read_through(&self) -> Result<(), Failure> {
-        let txn = self.env.read_txn()?;
-        for found in self.sessions.iter(&txn)? {
-            entry(found?.1)?;
-        }
-        for end in self.ends.iter(&txn)? {
-            end?;
-        }
-        Ok(())
+        })
     }
 
     fn get(&self, id: &[u8]) -> Result<Option<(Record, u64)>, Failure> {
@@ -345,6 +328,16 @@ impl Opened {
         Ok(true)
     }
 
+    /// Changes nothing: LMDB gives the pages of one transaction to the next but one.
+    fn settle(&self) -> Result<(), Failure> {
+        let mut txn = self.env.write_txn()?;
+        // Behind all ends, so it is none to whoever looks.
+        let last = end_key(u64::MAX, &[0xff; 16]);
+        self.ends.put(&mut txn, &last, &())?;
+        self.ends.delete(&mut txn, &last)?;
+        Ok(txn.commit()?)
+    }
+
     /// Forgets up to a batch of what has ended by `now`.
     fn sweep(&self, now: u64) -> Result<usize, Failure> {
         // Who has nothing to forget holds up nobody.
@@ -409,7 +402,10 @@ impl SessionStore for SharedStore {
                 let now = millis(SystemTime::now());
                 match self.with(|opened| opened.sweep(now)) {
                     Ok(0) | Err(_) => Err(StoreError::Full),
-                    Ok(_) => put(),
+                    Ok(_) => {
+                        self.with(Opened::settle)?;
+                        put()
+                    }
                 }
             }
             other => other,

@@ -7,6 +7,8 @@ mod ends;
 mod farewells;
 mod listens;
 mod messages;
+#[cfg(feature = "sessions")]
+mod sessions;
 #[cfg(feature = "websocket")]
 mod shouts;
 mod topics;
@@ -67,6 +69,8 @@ pub(crate) fn main(words: &str) -> ExitCode {
         #[cfg(feature = "websocket")]
         "shouts" => shouts::cluster(&call),
         "topics" => topics::cluster(&call),
+        #[cfg(feature = "sessions")]
+        "sessions" => sessions::cluster(&call),
         "env" => listens::with_env(&call),
         _ => panic!("no program {name:?}"),
     };

@@ -24,6 +24,7 @@ mod limits;
 mod linger;
 mod output;
 mod pace;
+mod pools;
 mod requests;
 mod respond;
 pub(crate) mod sticky;
@@ -39,7 +40,7 @@ use crate::metrics::Counters;
 pub(crate) use crate::net::MAX_BACKLOG;
 use crate::net::token::{FIRST, Key};
 use crate::net::{Mailbox, Ready, Seldom, Timers, Waker, register};
-use crate::pool::{Done, OnStart, Pool};
+use crate::pool::OnStart;
 use crate::sys::listener::{Listener, Peer};
 use alarms::Alarms;
 use conn::{Connection, Step};
@@ -49,6 +50,7 @@ use gate::Gate;
 pub(crate) use limits::LONGEST;
 use limits::Limit;
 pub use limits::Limits;
+use pools::Pools;
 use slab::Slab;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -59,10 +61,6 @@ pub use {access::LogFormat, edge::Trust};
 
 /// What one read takes at most; the loop has one such buffer for all connections.
 const INPUT_BYTES: usize = 64 * 1024;
-
-/// Threads of a worker for handlers that wait: for the bodies that they read while these arrive, for
-/// a disk, for the network. They wait more than they work, so there are more of them than CPUs.
-const WAITERS: usize = 16;
 
 /// What tells the connections of a loop's second server from those of its first.
 pub(crate) const BESIDE: u64 = 1 << 63;
@@ -102,9 +100,7 @@ struct Turn {
     head_limits: HeadLimits,
     worker: u32,
     slot: Option<Slot>,
-    pool: Option<Pool<Response>>,
-    /// The same for handlers that wait: they are as slow as their clients, or what they ask.
-    waiters: Option<Pool<Response>>,
+    pools: Pools,
     alarms: Alarms,
     /// Which connections other threads have something for.
     mailbox: Arc<Mailbox>,
@@ -117,14 +113,6 @@ struct Turn {
     /// Answers that handlers on the loop gave in this turn.
     answered: u64,
     draining: Draining,
-}
-
-impl Turn {
-    /// The next answer of another thread.
-    fn next_done(&self) -> Option<Done<Response>> {
-        let mut pools = [&self.pool, &self.waiters].into_iter().flatten();
-        pools.find_map(Pool::next_done)
-    }
 }
 
 /// The connections of one loop.
@@ -158,11 +146,6 @@ impl Server {
         slot: Option<Slot>,
     ) -> Self {
         let now = Instant::now();
-        let pool = |name: &str, size| {
-            let waker = waker.clone().filter(|_| size > 0);
-            waker.map(|waker| Pool::new(&format!("{name} {worker}"), size, waker))
-        };
-        let (pool, waiters) = (pool("pool", threads), pool("waiter", WAITERS));
         Self {
             timers: Timers::new(&Limit::durations(&limits)),
             turn: Turn {
@@ -175,8 +158,7 @@ impl Server {
                 limits,
                 worker,
                 slot,
-                pool,
-                waiters,
+                pools: Pools::new(worker, threads, waker.as_ref()),
                 alarms: Alarms::default(),
                 mailbox: Mailbox::new(waker),
                 now,
@@ -207,12 +189,7 @@ impl Server {
 
     /// Has each thread of the pool do `on_start` first.
     pub(crate) fn on_pool_thread(&mut self, on_start: OnStart) {
-        for pool in [&mut self.turn.pool, &mut self.turn.waiters]
-            .into_iter()
-            .flatten()
-        {
-            pool.on_start(Arc::clone(&on_start));
-        }
+        self.turn.pools.on_start(&on_start);
     }
 
     /// Accepts from `listener`, which other loops may accept from as well, in place of the one
@@ -376,7 +353,7 @@ impl Server {
                 self.drive(registry, key);
             }
         }
-        while let Some(done) = self.turn.next_done() {
+        while let Some(done) = self.turn.pools.next_done() {
             log::trace!("job waited {:?}, ran {:?}", done.waited, done.ran);
             // Only a handler that gives its worker up gets here as a panic.
             let response = done.outcome.unwrap_or_else(|panic| resume_unwind(panic));
@@ -483,7 +460,7 @@ impl Server {
 
     /// Jobs that wait for a thread of the pool.
     pub(crate) fn pool_waiting(&self) -> usize {
-        self.turn.pool.as_ref().map_or(0, Pool::waiting)
+        self.turn.pools.waiting()
     }
 
     /// Whether no connection is left, neither here nor put aside.

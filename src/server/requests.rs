@@ -7,6 +7,7 @@
 use super::body::{Incoming, Rest, Streaming};
 use super::conn::{CONTINUE, Connection, Ending, State, Waiting};
 use super::output;
+use super::pools::Kind;
 use super::respond::{self, Meta};
 use super::upgraded::Upgraded;
 use super::{Draining, Turn};
@@ -116,7 +117,7 @@ impl Connection {
         // RFC 9110 10.1.1: not needed once the body has begun to arrive.
         let expecting = parts.head.expects_continue() && !more;
         // Who waits to be asked for a body that nobody wants gets the answer without it.
-        if (plan.streamed && turn.pool.is_some()) || (plan.unwanted && expecting) {
+        if (plan.streamed && turn.pools.of(Kind::Heavy).is_some()) || (plan.unwanted && expecting) {
             let line = turn.mailbox.line(self.key.token() as u64);
             let (upload, reader) = Upload::new(line, expecting);
             parts.reader = Some(reader);
@@ -141,13 +142,17 @@ impl Connection {
         streaming: Option<Box<Streaming>>,
     ) {
         parts.worker = turn.worker;
-        let (job, waits) = match turn.app.call(Request::new(parts), turn.slot.as_ref()) {
+        let (job, kind) = match turn.app.call(Request::new(parts), turn.slot.as_ref()) {
             Reply::Now(response) => {
                 turn.answered += 1;
                 return self.conclude(turn, response, meta, streaming);
             }
-            Reply::Pooled(job) => (job.0, streaming.is_some()),
-            Reply::Blocking(job) => (job.0, true),
+            // What reads its body is as slow as its client, whatever else it does.
+            Reply::Pooled(job) | Reply::Blocking(job) if streaming.is_some() => {
+                (job.0, Kind::Reader)
+            }
+            Reply::Pooled(job) => (job.0, Kind::Heavy),
+            Reply::Blocking(job) => (job.0, Kind::Waiter),
             Reply::After(delay, job) => {
                 let at = turn.now + delay;
                 turn.alarms.set(at, self.key);
@@ -159,11 +164,7 @@ impl Connection {
                 return ask.ask(self.key.token() as u64);
             }
         };
-        let pool = match waits {
-            true => &mut turn.waiters,
-            false => &mut turn.pool,
-        };
-        let Some(pool) = pool else {
+        let Some(pool) = turn.pools.of(kind) else {
             let response = job.run();
             turn.answered += 1;
             return self.conclude(turn, response, meta, streaming);

@@ -1,9 +1,14 @@
 //! Where handlers run and how they fail: the pool, delayed answers, panics, giving the worker up.
 
+use super::super::pools::WAITERS;
 use super::*;
-use crate::app::{Failure, Reply, Request, Response, abandon_worker, after, blocking, pooled};
+use crate::app::{
+    BodyReader, Failure, Reply, Request, Response, abandon_worker, after, blocking, pooled,
+};
+use crate::http::Method;
 use crate::pool::WAITING_PER_THREAD;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::io::Read as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[test]
@@ -57,17 +62,21 @@ fn a_handler_that_waits_runs_beside_the_pool_and_the_loop() {
 fn handlers_that_wait_hold_up_nobody_else_and_are_bounded() {
     let (begun, begins) = unbounded();
     let (release, released) = bounded::<()>(0);
-    let app = app().get("/pooled", pooled(|_| "pooled")).get(
-        "/waits",
-        blocking(move |_| {
-            begun.send(()).unwrap();
-            released.recv().unwrap();
-            "waited"
-        }),
-    );
+    let waits = blocking(move |_| {
+        begun.send(()).unwrap();
+        released.recv().unwrap();
+        "waited"
+    });
+    let app = app()
+        .get("/pooled", pooled(|_| "pooled"))
+        .get("/waits", waits)
+        .route_streamed(Method::Post, "/read", |_, mut body: BodyReader| {
+            let mut text = String::new();
+            body.read_to_string(&mut text).map(|_| text).unwrap()
+        });
     let mut rig = Rig::pooled(app, Limits::default(), 1);
-    let all = super::super::WAITERS * (1 + WAITING_PER_THREAD);
-    let mut waiting: Vec<_> = (0..super::super::WAITERS)
+    let all = WAITERS * (1 + WAITING_PER_THREAD);
+    let mut waiting: Vec<_> = (0..WAITERS)
         .map(|_| rig.connect_after(get("/waits").as_bytes()))
         .collect();
     for _ in &waiting {
@@ -82,6 +91,8 @@ fn handlers_that_wait_hold_up_nobody_else_and_are_bounded() {
     assert_eq!(answer.get("retry-after"), Some("1"));
     assert_eq!(rig.ask(&mut late, get("/pooled")).text(), "pooled");
     assert_eq!(rig.ask(&mut late, get("/n/1")).text(), "1");
+    let upload = "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nup";
+    assert_eq!(rig.ask(&mut late, upload).text(), "up");
     let helper = std::thread::spawn(move || (0..all).for_each(|_| release.send(()).unwrap()));
     for client in &mut waiting {
         assert_eq!(rig.answer(client).text(), "waited");

@@ -9,6 +9,9 @@ use std::str::FromStr;
 /// The variable that holds keys themselves.
 const KEY: &str = "MCLUSTER_SESSION_KEY";
 
+/// How the URL of a server begins; of one kind only to be told that there is no such thing.
+const SERVERS: [&str; 5] = ["redis:", "redis+unix:", "rediss:", "valkey:", "valkeys:"];
+
 /// A place for sessions, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -32,7 +35,7 @@ impl FromStr for Place {
         match path {
             Some(path) if !path.is_empty() => Ok(Self::Shared(path.into())),
             None if words == "memory" => Ok(Self::Memory),
-            None if words.starts_with("redis:") || words.starts_with("rediss:") => redis(words),
+            None if SERVERS.iter().any(|scheme| words.starts_with(scheme)) => redis(words),
             _ => Err(format!(
                 "{words:?} is no session store (memory, shared:PATH or redis://HOST:PORT)"
             )),

@@ -1,4 +1,5 @@
-//! `mcluster config`: the options in effect, as TOML that is itself a file to use, or as JSON.
+//! `mcluster config`: the options in effect, as TOML that is itself a file to use, or as JSON. But for
+//! passwords, which it does not show.
 
 use super::file::keys;
 use super::sources::{Given, Said, options};
@@ -69,8 +70,38 @@ fn value(option: &Arg, given: &Given) -> String {
             let words: Vec<_> = words.map(|word| quoted(word)).collect();
             format!("[{}]", words.join(", "))
         }
-        (false, true) => words.map(|word| number_or_quoted(word)).collect(),
+        (false, true) => words
+            .map(|word| number_or_quoted(&without_password(word)))
+            .collect(),
         (false, false) => words.map(String::as_str).collect(),
+    }
+}
+
+/// The same with `***` for the password of a URL, before its host or in its query.
+fn without_password(word: &str) -> String {
+    const HIDDEN: &str = "***";
+    let Some((scheme, rest)) = word.split_once("://") else {
+        return word.to_owned();
+    };
+    let (user, place) = match rest.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, rest),
+    };
+    let mut shown = format!("{scheme}://");
+    if let Some(user) = user {
+        let name = user.split_once(':').map(|(name, _)| name);
+        // Writing to a string does not fail.
+        let _ = match name {
+            Some(name) => write!(shown, "{name}:{HIDDEN}@"),
+            None => write!(shown, "{user}@"),
+        };
+    }
+    match place.split_once("pass=") {
+        Some((before, password)) => {
+            let after = password.find('&').map_or("", |end| &password[end..]);
+            shown + before + "pass=" + HIDDEN + after
+        }
+        None => shown + place,
     }
 }
 
@@ -99,6 +130,25 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let cases = [
+            ("shared:/run/a:b@c", "shared:/run/a:b@c"),
+            ("redis://127.0.0.1:6379/1", "redis://127.0.0.1:6379/1"),
+            ("redis://me@host", "redis://me@host"),
+            ("redis://:se:cr@et@host:1/2", "redis://:***@host:1/2"),
+            ("redis://me:secret@host", "redis://me:***@host"),
+            (
+                "redis+unix:///a?user=x&pass=secret&db=2",
+                "redis+unix:///a?user=x&pass=***&db=2",
+            ),
+            ("redis+unix:///a?pass=secret", "redis+unix:///a?pass=***"),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(without_password(word), expected);
+        }
+    }
 
     #[test]
     fn words_are_written_so_that_they_come_back() {

@@ -13,8 +13,9 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "control", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Affinity {
-    /// It was dealt to the worker at this place before, or names it.
-    Place(usize),
+    /// It was dealt to the worker at this place before, or names it. Where nobody is there, whoever
+    /// is heaviest for the key.
+    Place(usize, u32),
     /// Whoever is heaviest for the key.
     Key(u32),
 }
@@ -34,20 +35,25 @@ impl Affinity {
 
     /// By what a client says: the place that it names, or whoever is heaviest for it.
     pub(super) fn of_value(value: &[u8]) -> Self {
-        if let Some(place) = place_of(value) {
-            return Self::Place(place);
-        }
         let mut hasher = DefaultHasher::new();
         value.hash(&mut hasher);
-        Self::Key(hasher.finish() as u32)
+        let key = hasher.finish() as u32;
+        match place_of(value) {
+            Some(place) => Self::Place(place, key),
+            None => Self::Key(key),
+        }
+    }
+
+    /// By where it was until now.
+    pub(super) fn of_place(place: usize) -> Self {
+        Self::Place(place, mixed(place as u32 + 1))
     }
 
     /// How much `place` is the one; nothing is more than [`u64::MAX`].
     pub(super) fn weight(self, place: usize) -> u64 {
         match self {
-            Self::Place(wanted) if wanted == place => u64::MAX,
-            Self::Place(wanted) => weight(mixed(wanted as u32 + 1), place).into(),
-            Self::Key(key) => weight(key, place).into(),
+            Self::Place(wanted, _) if wanted == place => u64::MAX,
+            Self::Place(_, key) | Self::Key(key) => weight(key, place).into(),
         }
     }
 }
@@ -118,9 +124,14 @@ mod tests {
 
     #[test]
     fn a_place_that_is_named_goes_first_and_its_clients_spread_without_it() {
-        assert_eq!(heaviest(Affinity::Place(2), &[0, 1, 2, 3]), 2);
-        let heirs = (0..64).map(|place| heaviest(Affinity::Place(place + 4), &[0, 1, 2, 3]));
-        let heirs: std::collections::BTreeSet<_> = heirs.collect();
-        assert_eq!(heirs.len(), 4);
+        assert_eq!(heaviest(Affinity::of_place(2), &[0, 1, 2, 3]), 2);
+        let heirs = |all: &mut dyn Iterator<Item = Affinity>| {
+            let heirs = all.map(|affinity| heaviest(affinity, &[0, 1, 2, 3]));
+            heirs.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!(heirs(&mut (4..68).map(Affinity::of_place)), 4);
+        // Also those of one place, who say more than its name.
+        let clients = (0..64).map(|n| Affinity::of_value(format!("w9.{n}").as_bytes()));
+        assert_eq!(heirs(&mut { clients }), 4);
     }
 }

@@ -57,7 +57,7 @@ pub enum SchedulingPolicy {
     /// with this name. `w3`, or `w3` followed by `.`, `-` or `~` and anything, names the third
     /// place and goes there; any other value goes to one place as long as there is one, as an
     /// address does under [`SchedulingPolicy::StickyIp`]. Without the cookie a client has its turn,
-    /// and the answer sets it: `NAME=w3; Path=/; HttpOnly; SameSite=Lax`, with `Secure` where the
+    /// and the answer sets it: `NAME=w3.5f0c91d2; Path=/; HttpOnly; SameSite=Lax`, with `Secure` where the
     /// client came by https as trusted proxies say; unless the handler sets it by itself. A client
     /// that has not sent its head within two seconds, or within the limits of a head, has its turn.
     ///
@@ -347,26 +347,26 @@ mod tests {
             Some(all[index].id.0)
         };
         let sticky = &SchedulingPolicy::StickyIp;
-        assert_eq!(pick(Some(Affinity::Place(1)), sticky), Some(1));
+        assert_eq!(pick(Some(Affinity::of_place(1)), sticky), Some(1));
         assert_eq!(
-            pick(Some(Affinity::Place(2)), sticky),
+            pick(Some(Affinity::of_place(2)), sticky),
             Some(2),
             "even if it stands still"
         );
-        let instead = pick(Some(Affinity::Place(3)), sticky);
+        let instead = pick(Some(Affinity::of_place(3)), sticky);
         assert!(instead.is_some_and(|id| id != 3), "it has no room");
         assert_eq!(pick(None, sticky), Some(1), "their turns go on");
         assert_eq!(pick(None, sticky), Some(4));
         for other in &others {
-            assert_eq!(pick(Some(Affinity::Place(4)), other), Some(4));
-            assert_eq!(pick(Some(Affinity::Place(3)), other), instead);
+            assert_eq!(pick(Some(Affinity::of_place(4)), other), Some(4));
+            assert_eq!(pick(Some(Affinity::of_place(3)), other), instead);
         }
         let rr = &SchedulingPolicy::RoundRobin;
-        assert_eq!(pick(Some(Affinity::Place(4)), rr), Some(1));
+        assert_eq!(pick(Some(Affinity::of_place(4)), rr), Some(1));
         // Where two have one place, one of them is about to go.
         let mut both = candidates("1:9 5:9");
         both[1].place = 1;
-        let index = Round::default().pick(&both, sticky, Some(Affinity::Place(1)), |_| true);
+        let index = Round::default().pick(&both, sticky, Some(Affinity::of_place(1)), |_| true);
         assert_eq!(index, Some(1));
     }
 

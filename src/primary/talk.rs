@@ -184,7 +184,7 @@ impl Primary {
             }
             Message::Newconn { listener, hand } => {
                 // Its client is to find who has its place from now on.
-                let place = Affinity::Place(member.place);
+                let place = Affinity::of_place(member.place);
                 let arrivals = with.into_iter().zip(hand);
                 let arrivals = arrivals.map(|(socket, handed)| Arrival {
                     socket,

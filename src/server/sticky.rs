@@ -6,6 +6,7 @@ use super::edge::Edge;
 use super::{Server, Turn};
 use crate::app::{Parts, Response};
 use crate::http::cookie_pairs;
+use crate::sys::random;
 
 /// Digits of a place's number at most.
 const MOST_DIGITS: usize = 4;
@@ -73,7 +74,9 @@ impl Sticky {
         Some(Mark { secure })
     }
 
-    fn field(&self, mark: Mark) -> String {
+    /// Behind the worker's name the value has `mine`, which differs from client to client: by that
+    /// those of a worker that is gone are spread over the others.
+    fn field(&self, mark: Mark, mine: u32) -> String {
         let prefixed = |prefix: &str| {
             let start = self.name.get(..prefix.len());
             start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
@@ -82,7 +85,7 @@ impl Sticky {
         let secure = mark.secure || prefixed("__Host-") || prefixed("__Secure-");
         let (name, value) = (&self.name, value_of(self.place));
         let more = if secure { "; Secure" } else { "" };
-        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{more}")
+        format!("{name}={value}.{mine:08x}; Path=/; HttpOnly; SameSite=Lax{more}")
     }
 }
 
@@ -96,7 +99,8 @@ impl Edge {
     pub(super) fn marked(&self, answer: Response, mark: Mark) -> Response {
         match &self.sticky {
             Some(sticky) if !answer.sets_cookie(&sticky.name) => {
-                answer.header("Set-Cookie", sticky.field(mark))
+                let mine = random::number() as u32;
+                answer.header("Set-Cookie", sticky.field(mark, mine))
             }
             _ => answer,
         }
@@ -163,8 +167,8 @@ mod tests {
 
     #[test]
     fn the_cookie() {
-        let field = |name, secure| Sticky::new(name, 2).field(Mark { secure });
-        let plain = "at=w3; Path=/; HttpOnly; SameSite=Lax";
+        let field = |name, secure| Sticky::new(name, 2).field(Mark { secure }, 0xab);
+        let plain = "at=w3.000000ab; Path=/; HttpOnly; SameSite=Lax";
         assert_eq!(field("at", false), plain);
         assert_eq!(field("at", true), format!("{plain}; Secure"));
         assert!(field("__Host-at", false).ends_with("; Secure"));
@@ -187,7 +191,7 @@ mod tests {
         let beside = Response::new(304).header("set-cookie", "atlas=1");
         let both = fields(&edge, beside);
         assert!(
-            both.contains("atlas=1") && both.contains("at=w1; Path=/"),
+            both.contains("atlas=1") && both.contains("at=w1."),
             "{both}"
         );
     }

@@ -278,7 +278,12 @@ impl Primary {
             self.resume_member(member)?;
         }
         for arrival in state.waiting {
-            self.waiting.push_back(arrival.adopt()?);
+            let arrival = arrival.adopt()?;
+            match arrival.affinity.is_some() || arrival.handed.served {
+                true => self.waiting.push_back(arrival),
+                // It may not have said yet whose it is.
+                false => self.arrived(arrival),
+            }
         }
         // Somebody may have died while nobody listened.
         self.deaths = true;

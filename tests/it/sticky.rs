@@ -197,9 +197,7 @@ fn only_those_of_a_lost_place_move(server: &Server, clients: &mut [By]) {
             false => assert_eq!(before, after),
         }
     }
-    // A bare name says no more than whose they were, so all go one way.
-    let named = matches!(clients[0], By::Cookie(Some(ref value)) if value.starts_with('w'));
-    assert_eq!(heirs.len(), if named { 1 } else { 7 });
+    assert_eq!(heirs.len(), 7);
 }
 
 both_modes! {

@@ -101,6 +101,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
                 encode_peer(one.peer, out);
                 out.push(u8::from(one.served));
                 out.push(u8::from(one.announced));
+                out.push(u8::from(one.strayed));
                 encode_bytes(&one.bytes, out);
             }
         }
@@ -291,6 +292,7 @@ impl<'a> Reader<'a> {
             peer: self.peer()?,
             served: self.bool()?,
             announced: self.bool()?,
+            strayed: self.bool()?,
             bytes: self.counted()?.to_vec(),
         })
     }
@@ -349,6 +351,7 @@ mod tests {
             peer,
             served,
             announced: served,
+            strayed: served,
             bytes: bytes.to_vec(),
         };
         let full = vec![handed(Peer::Inet(scoped), true, &[b'x'; HAND_BYTES / HAND]); HAND];

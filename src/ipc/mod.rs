@@ -39,6 +39,8 @@ pub(crate) struct Handed {
     pub(crate) served: bool,
     /// The peer is who a header of the PROXY protocol named; none is to come.
     pub(crate) announced: bool,
+    /// Nobody was there whose it is: its client is to be told where it is now.
+    pub(crate) strayed: bool,
     /// What was read of it and not consumed; at most [`HANDED_BYTES`].
     pub(crate) bytes: Vec<u8>,
 }
@@ -50,6 +52,7 @@ impl Handed {
             peer,
             served: false,
             announced: false,
+            strayed: false,
             bytes: Vec::new(),
         }
     }

@@ -1,6 +1,7 @@
 //! Connections: accepting them, dealing them out, taking them back.
 
 use super::hands::Arrival;
+use super::members::Bounds;
 use super::{Primary, SchedulingPolicy};
 use crate::ipc::FLUSH_AGAIN;
 use crate::server::MAX_BACKLOG;
@@ -13,6 +14,10 @@ const OFFER_AGAIN: Duration = Duration::from_millis(5);
 
 /// How often the primary looks after connections that were handed over and not taken.
 const INSPECT: Duration = Duration::from_millis(100);
+
+/// Connections that wait, at most, for a worker which is theirs and has its hands full. With more,
+/// each goes to the next one.
+const MOST_LATE: usize = 1024;
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 256;
@@ -28,8 +33,13 @@ impl Primary {
         }
         let now = self.reactor.now();
         let limit = self.rules.settings.limits.connections;
-        let room = self.members.room(limit, listener, self.peeks.len());
-        let room = room.saturating_sub(self.rivals(listener));
+        let peeked = self
+            .peeks
+            .of_rivals(|other| self.members.meet(listener, other));
+        let room = self.members.room(limit, listener, peeked);
+        // Those who wait for one worker are in nobody's way.
+        let rivals = self.rivals(listener).saturating_sub(self.late);
+        let room = room.saturating_sub(rivals);
         if room == 0 {
             // Nobody has room: connections wait in the kernel's queue of this listener.
             let registry = self.reactor.registry();
@@ -69,14 +79,25 @@ impl Primary {
         }
         if self.inspect_at.is_some_and(|at| at <= now) {
             self.inspect_at = None;
-            let back = self.members.take_back(self.policy.is_sticky(), now);
+            let stops = self.stop_asked.is_some();
+            let sticky = self.policy.is_sticky() && !stops;
+            let mut back = self.members.take_back(sticky, now);
+            if stops {
+                // Better answered by another than by nobody.
+                back.iter_mut().for_each(|one| one.affinity = None);
+            }
             self.waiting.extend(back);
         }
         self.offer_at = None;
+        self.late = 0;
         if !self.waiting.is_empty() {
-            let limit = self.rules.settings.limits.connections;
-            self.members
-                .deal(&mut self.waiting, &mut self.round, &self.policy, limit, now);
+            let most = MOST_LATE.min(self.rules.most_held / 4);
+            let bounds = Bounds {
+                open: self.rules.settings.limits.connections,
+                patient: if self.is_stopping() { 0 } else { most },
+            };
+            let (waiting, round) = (&mut self.waiting, &mut self.round);
+            self.late = self.members.deal(waiting, round, &self.policy, bounds, now);
         }
         if !self.waiting.is_empty() || self.stop_asked.is_some() {
             self.offer_at = Some(now + OFFER_AGAIN);
@@ -147,6 +168,15 @@ impl Primary {
         log::info!("schedule {policy} in place of {}", self.policy);
         self.policy = policy;
         self.peek_anew();
+        // By what counts now; those in the middle of something have a place already.
+        for mut arrival in std::mem::take(&mut self.waiting) {
+            if arrival.is_fresh() {
+                arrival.affinity = None;
+                self.arrived(arrival);
+            } else {
+                self.waiting.push_back(arrival);
+            }
+        }
         self.tell_policy_to_all();
     }
 

@@ -23,6 +23,11 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
+    /// Whether nothing has been read of it.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.handed.served && self.handed.bytes.is_empty()
+    }
+
     /// One that was just accepted.
     pub(super) fn fresh(socket: OwnedFd, peer: Peer, listener: u32) -> Self {
         let handed = Handed::fresh(peer);

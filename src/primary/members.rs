@@ -5,7 +5,8 @@
 
 use super::handle::WorkerHandle;
 use super::hands::{Arrival, Hand};
-use super::scheduler::{Candidate, Round, SchedulingPolicy};
+use super::rendezvous::Affinity;
+use super::scheduler::{Candidate, Choice, Round, SchedulingPolicy};
 use super::vessel::{Carrier, Exit};
 use crate::board::Slot;
 use crate::ipc::user::{Inbox, Outbox};
@@ -215,12 +216,16 @@ impl Member {
         (self.slot.open() as usize).saturating_add(self.hand.len())
     }
 
+    /// How many connections it may have, if the settings say `limit`.
+    fn most(&self, limit: usize) -> usize {
+        let takes = self.ready && !self.leaving && !self.hung_up && !self.deaf;
+        if takes { limit } else { 0 }
+    }
+
     /// How many connections it may be handed, if it may have `limit` open.
     fn room(&self, limit: usize) -> usize {
-        if !self.ready || self.leaving || self.hung_up || self.deaf {
-            return 0;
-        }
-        self.hand.room().min(limit.saturating_sub(self.open()))
+        let free = self.most(limit).saturating_sub(self.open());
+        self.hand.room().min(free)
     }
 
     /// Hands it `pile`; gives back what it could not be handed.
@@ -253,6 +258,15 @@ impl Member {
         }
         pile
     }
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Of one worker.
+    pub(super) open: usize,
+    /// That wait for one.
+    pub(super) patient: usize,
 }
 
 /// All workers, in the order of their ids.
@@ -331,6 +345,14 @@ impl Members {
         hands.min(free.saturating_sub(more))
     }
 
+    /// Whether somebody listens at both of these listeners, so that connections of one take room
+    /// of the other.
+    pub(super) fn meet(&self, one: u32, other: u32) -> bool {
+        let listens =
+            |member: &Member| member.listens.contains(&one) && member.listens.contains(&other);
+        one == other || self.0.values().any(listens)
+    }
+
     /// The listeners whose connections somebody may be handed.
     pub(super) fn listeners_with_room(&self, limit: usize) -> BTreeSet<u32> {
         let with_room = self.0.values().filter(|member| member.room(limit) > 0);
@@ -366,10 +388,13 @@ impl Members {
     }
 
     /// Takes back what workers that stand still have not taken, if another could take it.
-    /// Where they are `sticky`, those that belong to one stay with it.
+    /// Where they are `sticky`, those that belong to one stay with it, unless it goes or there is
+    /// a successor.
     pub(super) fn take_back(&mut self, sticky: bool, now: Instant) -> Vec<Arrival> {
         let mut back = Vec::new();
-        if !self.0.values().any(|member| member.serves(now)) {
+        let serving = self.0.values().filter(|member| member.serves(now));
+        let heirs: Vec<_> = serving.map(|member| (member.place, member.id)).collect();
+        if heirs.is_empty() {
             return back;
         }
         for member in self.0.values_mut() {
@@ -378,7 +403,9 @@ impl Members {
             if waits.is_some_and(|since| now.saturating_duration_since(since) >= STANDSTILL) {
                 // Until it moves again it is not worth another try.
                 member.still_at = Some(member.slot.turns());
-                if sticky && !member.hand.has_free() {
+                let heir = |heir: &(usize, WorkerId)| heir.0 == member.place && heir.1 > member.id;
+                let stay = sticky && !member.leaving && !heirs.iter().any(heir);
+                if stay && !member.hand.has_free() {
                     continue;
                 }
                 let taken = member.hand.take_back(&member.slot);
@@ -389,15 +416,17 @@ impl Members {
         back
     }
 
-    /// Deals `waiting`, as far as there is room at workers that listen where each came in.
+    /// Deals `waiting`, as far as there is room at workers that listen where each came in. So many
+    /// as are `patient` wait for the one whose they are, if it has much to take; how many do.
     pub(super) fn deal(
         &mut self,
         waiting: &mut VecDeque<Arrival>,
         round: &mut Round,
         policy: &SchedulingPolicy,
-        limit: usize,
+        bounds: Bounds,
         now: Instant,
-    ) {
+    ) -> usize {
+        let Bounds { open, patient } = bounds;
         let mut members: Vec<&mut Member> = self.0.values_mut().collect();
         let mut candidates: Vec<Candidate> = members
             .iter_mut()
@@ -406,27 +435,36 @@ impl Members {
                 Candidate {
                     id: member.id,
                     place: member.place,
-                    room: member.room(limit),
+                    room: member.room(open),
                     open: member.open(),
+                    most: member.most(open),
                     still: member.stands_still(now),
                 }
             })
             .collect();
         let mut room: usize = candidates.iter().map(|one| one.room).sum();
         let mut piles: Vec<Vec<Arrival>> = members.iter().map(|_| Vec::new()).collect();
-        let mut left = Vec::new();
+        let (mut left, mut late) = (Vec::new(), 0);
         while room > 0
-            && let Some(arrival) = waiting.pop_front()
+            && let Some(mut arrival) = waiting.pop_front()
         {
             let listens = |index: usize| members[index].listens.contains(&arrival.listener);
-            match round.pick(&candidates, policy, arrival.affinity, listens) {
-                Some(index) => {
+            let patient = late < patient;
+            match round.pick(&candidates, policy, arrival.affinity, patient, listens) {
+                Choice::Who(index) => {
+                    let named = arrival.affinity.and_then(Affinity::place);
+                    arrival.handed.strayed =
+                        named.is_some_and(|place| place != candidates[index].place);
                     candidates[index].room -= 1;
                     candidates[index].open += 1;
                     room -= 1;
                     piles[index].push(arrival);
                 }
-                None => left.push(arrival),
+                Choice::Later => {
+                    late += 1;
+                    left.push(arrival);
+                }
+                Choice::Nobody => left.push(arrival),
             }
         }
         for arrival in left.into_iter().rev() {
@@ -439,5 +477,6 @@ impl Members {
             // What one could not be handed is offered to all again.
             waiting.extend(member.hand_over(pile, now));
         }
+        late
     }
 }

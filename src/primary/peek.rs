@@ -18,8 +18,9 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// How long a client may take to say whose it is, before it has its turn.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may take to say whose it is, before it has its turn: browsers open connections
+/// before they need them.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections that wait here at most; of more, the oldest has its turn.
 const MOST_WAITING: usize = 4096;
@@ -164,6 +165,20 @@ impl Peeks {
         self.waiting.len()
     }
 
+    /// How many came in by a listener that is a `rival`.
+    pub(super) fn of_rivals(&self, rival: impl Fn(u32) -> bool) -> usize {
+        let mut known: Option<(u32, bool)> = None;
+        let all = self.waiting.values().filter(|shy| {
+            let listener = shy.arrival.listener;
+            // Mostly they are all of one.
+            match known {
+                Some((last, is_one)) if last == listener => is_one,
+                _ => known.insert((listener, rival(listener))).1,
+            }
+        });
+        all.count()
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arrival> {
         self.waiting.values().map(|shy| &shy.arrival)
@@ -232,7 +247,7 @@ impl Primary {
                 Peer::Unix | Peer::Elsewhere => None,
             },
             limits: HeadLimits {
-                bytes: limits.head.min(MOST_BYTES),
+                bytes: limits.head,
                 fields: limits.fields,
             },
         })
@@ -253,8 +268,13 @@ impl Primary {
                     let long = SHORT_HEAD..sought.limits.bytes;
                     let no_line = memchr::memchr(b'\n', new).is_none();
                     match seen > 0 && no_line && !sought.announced && long.contains(&count) {
+                        // It may be one that its worker takes, but it says too late whose it is.
+                        _ if count >= MOST_BYTES && no_line => (Seen::Whose(None), count),
                         true => (Seen::Partial, count),
-                        false => (sought.look(&buffer[..count]), count),
+                        false => match sought.look(&buffer[..count]) {
+                            Seen::Partial if count >= MOST_BYTES => (Seen::Whose(None), count),
+                            seen => (seen, count),
+                        },
                     }
                 }
                 Err(error) if socket::would_block(&error) => (Seen::Partial, seen),

@@ -6,7 +6,6 @@
 //! who is there to `scheduler`.
 
 use crate::server::sticky::place_of;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 /// What keeps a connection with a worker.
@@ -35,9 +34,11 @@ impl Affinity {
 
     /// By what a client says: the place that it names, or whoever is heaviest for it.
     pub(super) fn of_value(value: &[u8]) -> Self {
-        let mut hasher = DefaultHasher::new();
-        value.hash(&mut hasher);
-        let key = hasher.finish() as u32;
+        // FNV-1a, which no other build of this program changes: clients stay where they are.
+        let start = 0x811c_9dc5_u32;
+        let key = value.iter().fold(start, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
         match place_of(value) {
             Some(place) => Self::Place(place, key),
             None => Self::Key(key),
@@ -47,6 +48,14 @@ impl Affinity {
     /// By where it was until now.
     pub(super) fn of_place(place: usize) -> Self {
         Self::Place(place, mixed(place as u32 + 1))
+    }
+
+    /// The place that it names, if it names one.
+    pub(super) fn place(self) -> Option<usize> {
+        match self {
+            Self::Place(place, _) => Some(place),
+            Self::Key(_) => None,
+        }
     }
 
     /// How much `place` is the one; nothing is more than [`u64::MAX`].
@@ -109,6 +118,12 @@ mod tests {
             shares.iter().all(|share| (120..260).contains(share)),
             "{shares:?}"
         );
+    }
+
+    #[test]
+    fn values_have_the_same_key_for_ever() {
+        assert_eq!(Affinity::of_value(b""), Affinity::Key(0x811c_9dc5));
+        assert_eq!(Affinity::of_value(b"foobar"), Affinity::Key(0xbf9c_f968));
     }
 
     #[test]

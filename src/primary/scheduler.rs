@@ -17,8 +17,8 @@ const LONGEST_NAME: usize = 64;
 ///
 /// Under the sticky policies clients belong to places, of which a cluster of N workers has N, and
 /// the successor of a worker has its place. A connection stays with its worker, whatever later
-/// requests on it say. A worker that is full, by its limit of connections or by what it has been
-/// handed and has not taken, counts as one that is not there for a connection that comes then.
+/// requests on it say. A worker that has as many connections as it may counts as one that is not
+/// there for those that come then; for one that has its hands full, or stands still, they wait.
 ///
 /// # Examples
 ///
@@ -59,7 +59,7 @@ pub enum SchedulingPolicy {
     /// address does under [`SchedulingPolicy::StickyIp`]. Without the cookie a client has its turn,
     /// and the answer sets it: `NAME=w3.5f0c91d2; Path=/; HttpOnly; SameSite=Lax`, with `Secure` where the
     /// client came by https as trusted proxies say; unless the handler sets it by itself. A client
-    /// that has not sent its head within two seconds, or within the limits of a head, has its turn.
+    /// that has not sent its head within five seconds, or within the limits of a head, has its turn.
     ///
     /// The name is a token of at most 64 bytes.
     StickyCookie(Cow<'static, str>),
@@ -195,8 +195,21 @@ pub(super) struct Candidate {
     pub(super) room: usize,
     /// Connections that are its own, taken or not.
     pub(super) open: usize,
+    /// How many these may be; none where it takes no more.
+    pub(super) most: usize,
     /// Its loop stands still: only if there is nobody else.
     pub(super) still: bool,
+}
+
+/// Who gets a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The one with this index.
+    Who(usize),
+    /// The one whose it is, when that has taken some of what it was handed.
+    Later,
+    /// Nobody at present.
+    Nobody,
 }
 
 /// The round: everybody in turn, or whoever has the fewest and is next in turn.
@@ -206,23 +219,43 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// The index of the worker that gets the next connection, among `candidates` in the order of
-    /// their ids: one that has room and that `fit` holds of. One that stands still is passed over
-    /// while another has room; but not by a connection that belongs somewhere, which has no turn.
+    /// Who gets the next connection, among `candidates` in the order of their ids: one that has room
+    /// and that `fit` holds of. One that stands still is passed over while another has room; but not
+    /// by a connection that belongs somewhere, which has no turn: while it is `patient` it waits for
+    /// whoever has that place.
     pub(super) fn pick(
         &mut self,
         candidates: &[Candidate],
         policy: &SchedulingPolicy,
         affinity: Option<Affinity>,
+        patient: bool,
+        fit: impl Fn(usize) -> bool,
+    ) -> Choice {
+        if let Some(affinity) = affinity.filter(|_| policy.is_sticky()) {
+            // The last of equals: in a reload two have the same place, and one of them will stay.
+            let heaviest = |could: &dyn Fn(&Candidate) -> bool| {
+                let fitting = |index: &usize| could(&candidates[*index]) && fit(*index);
+                let all = (0..candidates.len()).filter(fitting);
+                all.max_by_key(|&index| affinity.weight(candidates[index].place))
+            };
+            let home = heaviest(&|one| one.open < one.most);
+            return match home {
+                None => Choice::Nobody,
+                Some(index) if candidates[index].room > 0 => Choice::Who(index),
+                Some(_) if patient => Choice::Later,
+                Some(_) => heaviest(&|one| one.room > 0).map_or(Choice::Nobody, Choice::Who),
+            };
+        }
+        self.turn(candidates, policy, fit)
+            .map_or(Choice::Nobody, Choice::Who)
+    }
+
+    fn turn(
+        &mut self,
+        candidates: &[Candidate],
+        policy: &SchedulingPolicy,
         fit: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        if let Some(affinity) = affinity.filter(|_| policy.is_sticky()) {
-            let fitting = |index: &usize| candidates[*index].room > 0 && fit(*index);
-            // The last of equals: in a reload two have the same place, and one of them will stay.
-            return (0..candidates.len())
-                .filter(fitting)
-                .max_by_key(|&index| affinity.weight(candidates[index].place));
-        }
         let moving = |index: usize| !candidates[index].still && fit(index);
         let index = self
             .next(candidates, policy, moving)
@@ -266,6 +299,7 @@ mod tests {
                 place: id.parse().unwrap(),
                 room: room.trim_end_matches('s').parse().unwrap(),
                 open: open.parse().unwrap(),
+                most: 100,
                 still,
             }
         };
@@ -277,13 +311,13 @@ mod tests {
         let mut candidates = candidates(line);
         let nine = candidates.iter().position(|one| one.id == WorkerId(9));
         let fit = |index| Some(index) != nine;
-        let pick = |_| match round.pick(&candidates, policy, None, fit) {
-            Some(index) => {
+        let pick = |_| match round.pick(&candidates, policy, None, true, fit) {
+            Choice::Who(index) => {
                 candidates[index].room -= 1;
                 candidates[index].open += 1;
                 candidates[index].id.to_string()
             }
-            None => "-".to_owned(),
+            Choice::Later | Choice::Nobody => "-".to_owned(),
         };
         (0..count).map(pick).collect::<Vec<_>>().join(" ")
     }
@@ -339,14 +373,21 @@ mod tests {
 
     #[test]
     fn who_belongs_somewhere_has_no_turn() {
-        let all = candidates("1:9 2:9s 3:0 4:9");
+        let all = candidates("1:9 2:9s 3:0/100 4:9 5:0");
         let others = ["sticky-cookie:a", "sticky-query:a"].map(|word| word.parse().unwrap());
         let mut round = Round::default();
-        let mut pick = |affinity, policy| {
-            let index = round.pick(&all, policy, affinity, |_| true)?;
-            Some(all[index].id.0)
-        };
+        let mut patiently =
+            |affinity, policy, patient| match round.pick(&all, policy, affinity, patient, |_| true)
+            {
+                Choice::Who(index) => Some(all[index].id.0),
+                Choice::Later => Some(0),
+                Choice::Nobody => None,
+            };
+        let five = Some(Affinity::of_place(5));
         let sticky = &SchedulingPolicy::StickyIp;
+        assert_eq!(patiently(five, sticky, true), Some(0), "its hands are full");
+        assert!(patiently(five, sticky, false).is_some_and(|id| id != 5 && id != 0));
+        let mut pick = |affinity, policy| patiently(affinity, policy, false);
         assert_eq!(pick(Some(Affinity::of_place(1)), sticky), Some(1));
         assert_eq!(
             pick(Some(Affinity::of_place(2)), sticky),
@@ -366,8 +407,9 @@ mod tests {
         // Where two have one place, one of them is about to go.
         let mut both = candidates("1:9 5:9");
         both[1].place = 1;
-        let index = Round::default().pick(&both, sticky, Some(Affinity::of_place(1)), |_| true);
-        assert_eq!(index, Some(1));
+        let one = Some(Affinity::of_place(1));
+        let choice = Round::default().pick(&both, sticky, one, true, |_| true);
+        assert_eq!(choice, Choice::Who(1));
     }
 
     #[test]

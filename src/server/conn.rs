@@ -123,6 +123,8 @@ pub(super) struct Connection {
     pub(super) served: bool,
     /// Who is at the other end has been said, where it must be said first.
     pub(super) announced: bool,
+    /// Nobody was there whose it is.
+    pub(super) strayed: bool,
     /// `pending` holds something that has not been looked at yet.
     pub(super) unparsed: bool,
     pub(super) ending: Option<Ending>,
@@ -163,6 +165,7 @@ impl Connection {
             ended: false,
             served: handed.served,
             announced: handed.announced,
+            strayed: handed.strayed,
             unparsed: !handed.bytes.is_empty(),
             ending: None,
             state: State::Head,
@@ -179,6 +182,7 @@ impl Connection {
             listener: self.listener,
             served: self.served,
             announced: self.announced,
+            strayed: false,
             bytes: self.pending,
         };
         (self.socket, handed)

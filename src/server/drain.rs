@@ -14,6 +14,7 @@ impl Handed {
             listener,
             served: false,
             announced: false,
+            strayed: false,
             bytes: Vec::new(),
         }
     }

@@ -87,6 +87,8 @@ pub(crate) struct Handed {
     pub(crate) served: bool,
     /// No header of the PROXY protocol is to come, or it has come: the peer is who it named.
     pub(crate) announced: bool,
+    /// Nobody is there whose it is: its client is to be told where it is now.
+    pub(crate) strayed: bool,
     /// What was read and not consumed.
     pub(crate) bytes: Vec<u8>,
 }

@@ -99,7 +99,7 @@ impl Connection {
     fn begin(&mut self, turn: &mut Turn, mut parts: Box<Parts>, more: bool, requests: &mut u32) {
         let mut meta = Meta::of(&parts.head);
         self.entry = turn.edge.arrived(&mut parts, self.peer);
-        meta.mark = turn.edge.mark(&parts);
+        meta.mark = turn.edge.mark(&parts, self.strayed);
         let framing = parts.head.framing();
         if matches!(framing, Framing::None | Framing::Length(0)) {
             *requests -= 1;

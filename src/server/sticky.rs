@@ -61,12 +61,13 @@ impl Sticky {
         }
     }
 
-    /// Whether the answer to a request is to set it: unless the request names this worker, or has
-    /// an application's own cookie of that name.
-    fn mark(&self, parts: &Parts) -> Option<Mark> {
+    /// Whether the answer to a request is to set it: where it is not there, and where it names
+    /// another worker that is not there, which the primary knows of a connection that has `strayed`.
+    /// An application's own cookie of that name stands.
+    fn mark(&self, parts: &Parts, strayed: bool) -> Option<Mark> {
         if let Some(value) = cookie_of(parts.head.get_all("cookie"), &self.name) {
             let place = place_of(value.as_bytes());
-            if place.is_none_or(|place| place == self.place) {
+            if !strayed || place.is_none_or(|place| place == self.place) {
                 return None;
             }
         }
@@ -91,20 +92,38 @@ impl Sticky {
 
 impl Edge {
     /// What the answer to a request is to set so that its client comes back.
-    pub(super) fn mark(&self, parts: &Parts) -> Option<Mark> {
-        self.sticky.as_deref()?.mark(parts)
+    pub(super) fn mark(&self, parts: &Parts, strayed: bool) -> Option<Mark> {
+        self.sticky.as_deref()?.mark(parts, strayed)
     }
 
-    /// An answer with the cookie, unless its handler has set one of that name.
+    /// An answer with the cookie, unless its handler has set one of that name, or it is for caches
+    /// that many clients share (RFC 9111 5.2.2): they would all be told the same.
     pub(super) fn marked(&self, answer: Response, mark: Mark) -> Response {
         match &self.sticky {
-            Some(sticky) if !answer.sets_cookie(&sticky.name) => {
+            Some(sticky) if !answer.sets_cookie(&sticky.name) && !is_shared(&answer) => {
                 let mine = random::number() as u32;
                 answer.header("Set-Cookie", sticky.field(mark, mine))
             }
             _ => answer,
         }
     }
+}
+
+/// Whether an answer says that it may be kept for other clients.
+fn is_shared(answer: &Response) -> bool {
+    let mut lines = answer.fields().split(|&byte| byte == b'\n');
+    lines.any(|line| {
+        let field = line.split_at_checked(b"cache-control:".len());
+        field.is_some_and(|(field, value)| {
+            let mut directives = value.split(|&byte| byte == b',');
+            let shares = |directive: &[u8]| {
+                let name = directive.split(|&byte| byte == b'=').next();
+                let name = name.unwrap_or_default().trim_ascii();
+                name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage")
+            };
+            field.eq_ignore_ascii_case(b"cache-control:") && directives.any(shares)
+        })
+    })
 }
 
 impl Server {
@@ -152,8 +171,10 @@ mod tests {
     #[test]
     fn who_does_not_name_this_worker_is_told_its_name() {
         let sticky = Sticky::new("at", 2);
-        let set = |cookies: &[&str]| sticky.mark(&parts(cookies)).is_some();
-        assert!(set(&[]));
+        let set = |cookies: &[&str]| sticky.mark(&parts(cookies), true).is_some();
+        let at_home = |cookies: &[&str]| sticky.mark(&parts(cookies), false).is_some();
+        assert!(set(&[]) && at_home(&[]) && at_home(&["id=1"]));
+        assert!(!at_home(&["at=w2"]), "it will find who is there");
         assert!(set(&["id=1", "theme=dark"]));
         assert!(set(&["at=w2"]), "another worker");
         assert!(set(&["a=1; at=w2.x; at=w3"]), "the first one counts");
@@ -188,6 +209,12 @@ mod tests {
         assert_eq!(fields(&edge, Response::new(200)), "", "no such policy");
         edge.sticky = Some(Box::new(Sticky::new("at", 0)));
         assert_eq!(fields(&edge, own()).matches("Set-Cookie").count(), 1);
+        for value in ["public, max-age=9", "max-age=1,S-MaxAge=9"] {
+            let answer = Response::new(200).header("Cache-Control", value);
+            assert!(!fields(&edge, answer).contains("Set-Cookie"), "{value}");
+        }
+        let answer = Response::new(200).header("Cache-Control", "private, max-age=9");
+        assert!(fields(&edge, answer).contains("Set-Cookie"));
         let beside = Response::new(304).header("set-cookie", "atlas=1");
         let both = fields(&edge, beside);
         assert!(

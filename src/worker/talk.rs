@@ -219,6 +219,7 @@ impl Life {
                     listener,
                     served: handed.served,
                     announced: handed.announced,
+                    strayed: handed.strayed,
                     bytes: handed.bytes,
                 };
                 self.server.adopt(self.reactor.registry(), socket, handed);
@@ -342,6 +343,7 @@ impl Life {
                 peer: handed.peer,
                 served: handed.served,
                 announced: handed.announced,
+                strayed: handed.strayed,
                 bytes: handed.bytes.clone(),
             });
             let message = Message::Newconn {

@@ -20,7 +20,7 @@ impl Steered {
         client.request(method, target, "", "").unwrap()
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let answer = self.ask("GET", "/status");
         assert_eq!(answer.field("Content-Type"), Some("application/json"));
         serde_json::from_slice(&answer.body).unwrap()

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)] // In helpers of tests as in tests: the caller is who failed.
 
+mod belonging;
 mod changes;
 mod client;
 mod config;

@@ -279,10 +279,10 @@ impl Primary {
         }
         for arrival in state.waiting {
             let arrival = arrival.adopt()?;
-            match arrival.affinity.is_some() || arrival.handed.served {
-                true => self.waiting.push_back(arrival),
+            match arrival.affinity.is_none() && arrival.is_fresh() {
                 // It may not have said yet whose it is.
-                false => self.arrived(arrival),
+                true => self.arrived(arrival),
+                false => self.waiting.push_back(arrival),
             }
         }
         // Somebody may have died while nobody listened.

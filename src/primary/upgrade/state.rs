@@ -210,6 +210,7 @@ impl ArrivalState {
                 },
                 served: self.served,
                 announced: self.announced,
+                strayed: false,
                 bytes: self.bytes,
             },
         })

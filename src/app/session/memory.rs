@@ -4,6 +4,7 @@ use super::{Record, SessionId, SessionStore, StoreError};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::SystemTime;
 
 /// What all of them take together, unless said otherwise.
@@ -14,6 +15,9 @@ const OVERHEAD: usize = 256;
 
 /// How many that have expired each change forgets: more than it adds, so they cannot pile up.
 const SWEPT_BY_A_PUT: usize = 2;
+
+/// How many are forgotten at once, while other threads wait.
+const BATCH: usize = 1000;
 
 /// Sessions in the memory of one process: gone when it ends.
 ///
@@ -116,7 +120,7 @@ impl SessionStore for MemoryStore {
         let now = SystemTime::now();
         table.sweep(now, SWEPT_BY_A_PUT);
         if table.bytes + size(record) > self.max_bytes {
-            table.sweep(now, usize::MAX);
+            table.sweep(now, BATCH);
         }
         let old = table.sessions.get(id);
         if old.map(|(_, version)| *version) != expected {
@@ -154,6 +158,15 @@ impl SessionStore for MemoryStore {
     }
 
     fn sweep(&self, now: SystemTime) -> Result<usize, StoreError> {
-        Ok(self.table().sweep(now, usize::MAX))
+        let mut all = 0;
+        loop {
+            let count = self.table().sweep(now, BATCH);
+            all += count;
+            if count < BATCH {
+                return Ok(all);
+            }
+            // Whoever has waited comes first.
+            thread::yield_now();
+        }
     }
 }

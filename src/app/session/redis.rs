@@ -14,7 +14,8 @@ use redis::{
     RedisResult, Script, ServerErrorKind,
 };
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::io;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PREFIX: &str = "mcluster:session:";
 
@@ -169,8 +170,11 @@ impl RedisStore {
         self
     }
 
-    /// How long to wait for the server: to connect, to write and to read, each. Default 500 ms. How long
-    /// finding the address of a name may take is the system's to say (`resolv.conf`).
+    /// How long a call may wait for the server, whatever it takes: for a connection that is free, to connect, to write
+    /// and to read. Default 500 ms. How long finding the address of a name may take is the system's to say
+    /// (`resolv.conf`). A server that has forgotten the scripts, as after a restart, gets them in
+    /// three steps, and each may take so long; and one that sends its answer byte by byte is waited for as long as
+    /// each of them comes in time.
     ///
     /// # Panics
     ///
@@ -195,10 +199,11 @@ impl RedisStore {
         let Some(era) = self.pool.may_try() else {
             return Err(self.unavailable("it did not answer lately and is given time"));
         };
+        let deadline = Instant::now() + self.timeout;
         let Some(mut place) = self.pool.place(self.timeout) else {
             return Err(self.unavailable("all connections to it are in use"));
         };
-        let result = self.ask(&mut place, again, ask);
+        let result = self.ask(&mut place, deadline, again, ask);
         let why = result.as_ref().err().map(meaning);
         match why {
             None | Some(Meaning::Full | Meaning::Refused) => {
@@ -218,15 +223,19 @@ impl RedisStore {
     fn ask<T>(
         &self,
         place: &mut Place<'_>,
+        deadline: Instant,
         again: bool,
         ask: impl Fn(&mut Connection) -> RedisResult<T>,
     ) -> RedisResult<T> {
         if let Some((connection, idle)) = place.kept() {
             // What may not be done twice is preceded by something that may.
-            let alive = match !again && idle > FRESH {
-                true => redis::cmd("PING").query(connection),
+            let alive = hurry(connection, deadline).and_then(|()| match !again && idle > FRESH {
+                true => {
+                    redis::cmd("PING").query::<()>(connection)?;
+                    hurry(connection, deadline)
+                }
                 false => Ok(()),
-            };
+            });
             let sure = again || alive.is_err();
             match alive.and_then(|()| ask(connection)) {
                 // The server has gone since, and may be there again.
@@ -234,7 +243,9 @@ impl RedisStore {
                 other => return other,
             }
         }
-        ask(place.connect(&self.client, self.timeout)?)
+        let connection = place.connect(&self.client, left(deadline)?)?;
+        hurry(connection, deadline)?;
+        ask(connection)
     }
 
     fn unavailable(&self, why: &str) -> StoreError {
@@ -322,6 +333,22 @@ fn meaning(error: &RedisError) -> Meaning {
         }
         _ => Meaning::Refused,
     }
+}
+
+/// The time until then, which is not zero.
+fn left(deadline: Instant) -> RedisResult<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match left.is_zero() {
+        true => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        false => Ok(left),
+    }
+}
+
+/// Has what is said on the connection next take no longer than until then.
+fn hurry(connection: &Connection, deadline: Instant) -> RedisResult<()> {
+    let left = left(deadline)?;
+    connection.set_read_timeout(Some(left))?;
+    connection.set_write_timeout(Some(left))
 }
 
 /// Milliseconds since 1970, within what is kept.

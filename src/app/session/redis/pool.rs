@@ -111,15 +111,13 @@ impl Place<'_> {
         self.connection.as_mut().map(|one| (one, idle))
     }
 
-    /// Connects, with a time limit on this and on all that is read and written.
+    /// Connects, with a time limit on this alone.
     pub(super) fn connect(
         &mut self,
         client: &Client,
         limit: Duration,
     ) -> RedisResult<&mut Connection> {
         let connection = client.get_connection_with_timeout(limit)?;
-        connection.set_read_timeout(Some(limit))?;
-        connection.set_write_timeout(Some(limit))?;
         Ok(self.connection.insert(connection))
     }
 

@@ -187,3 +187,33 @@ fn a_dead_connection_costs_a_reader_nothing() {
     }
     assert_eq!(played.join().expect("the server"), 3);
 }
+
+#[test]
+fn the_time_limit_is_of_the_whole_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("redis://{}", listener.local_addr().expect("its address"));
+    let limit = Duration::from_secs(1);
+    let played = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut said = [0; 4096];
+        let _ = stream.read(&mut said);
+        let _ = stream.write_all(b"*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n");
+        // The question whether it is there still is answered late, and what follows never.
+        let _ = stream.read(&mut said);
+        thread::sleep(limit * 7 / 10);
+        let _ = stream.write_all(b"+PONG\r\n");
+        while stream.read(&mut said).is_ok_and(|count| count > 0) {}
+    });
+    let store = RedisStore::open(&url).expect("a URL").timeout(limit);
+    assert_eq!(store.get(&id(1)).expect("an answer"), None);
+    thread::sleep(FRESH * 2);
+    let begin = Instant::now();
+    let outcome = store.put(&id(1), &kept(b"x"), None);
+    let took = begin.elapsed();
+    assert!(
+        matches!(outcome, Err(StoreError::Unavailable(_))),
+        "{outcome:?}"
+    );
+    assert!(took >= limit * 7 / 10 && took < limit * 3 / 2, "{took:?}");
+    played.join().expect("the server");
+}

@@ -141,6 +141,7 @@ pub(super) struct Serve {
         long,
         value_name = "STORE",
         env = "MCLUSTER_SESSION_STORE",
+        hide_env_values = true,
         default_value = "memory"
     )]
     pub(super) session_store: Place,

@@ -1,8 +1,10 @@
 //! Where the built-in application keeps its sessions, and what signs their cookies.
 
 use super::flags::Serve;
+use super::show::without_password;
 use crate::session::{Keys, MemoryStore, Sessions, SharedStore};
 use crate::{Error, Result};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,7 +15,7 @@ const KEY: &str = "MCLUSTER_SESSION_KEY";
 const SERVERS: [&str; 5] = ["redis:", "redis+unix:", "rediss:", "valkey:", "valkeys:"];
 
 /// A place for sessions, as it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// The memory of each worker's process.
     Memory,
@@ -27,6 +29,19 @@ pub(super) enum Place {
     Redis(String),
 }
 
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("Memory"),
+            Self::Shared(path) => f.debug_tuple("Shared").field(path).finish(),
+            Self::Redis(url) => f
+                .debug_tuple("Redis")
+                .field(&without_password(url))
+                .finish(),
+        }
+    }
+}
+
 impl FromStr for Place {
     type Err = String;
 
@@ -36,9 +51,10 @@ impl FromStr for Place {
             Some(path) if !path.is_empty() => Ok(Self::Shared(path.into())),
             None if words == "memory" => Ok(Self::Memory),
             None if SERVERS.iter().any(|scheme| words.starts_with(scheme)) => redis(words),
-            _ => Err(format!(
-                "{words:?} is no session store (memory, shared:PATH or redis://HOST:PORT)"
-            )),
+            // Not repeated, as it may hold a password.
+            _ => Err(
+                "that is no session store (memory, shared:PATH or redis://HOST:PORT)".to_owned(),
+            ),
         }
     }
 }
@@ -167,6 +183,8 @@ mod tests {
             true => assert!(redis.is_ok()),
             false => assert!(redis.unwrap_err().contains("without the feature redis")),
         }
+        let place = Place::Redis("redis://me:secret@host".to_owned());
+        assert_eq!(format!("{place:?}"), "Redis(\"redis://me:***@host\")");
         assert_eq!(beside(Path::new("a/b.db")), Path::new("a/b.db.key"));
     }
 }

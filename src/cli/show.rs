@@ -78,7 +78,7 @@ fn value(option: &Arg, given: &Given) -> String {
 }
 
 /// The same with `***` for the password of a URL, before its host or in its query.
-fn without_password(word: &str) -> String {
+pub(super) fn without_password(word: &str) -> String {
     const HIDDEN: &str = "***";
     let Some((scheme, rest)) = word.split_once("://") else {
         return word.to_owned();

@@ -7,8 +7,10 @@
 
 use super::file::{self, USUAL};
 use super::flags::{Cli, Serve};
+use super::show::without_password;
 use crate::{Error, Result};
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 use std::error::Error as _;
@@ -58,13 +60,17 @@ pub(super) fn options() -> Command {
 /// When the file or a variable makes no sense.
 pub(super) fn read(arguments: &[OsString]) -> Result<Said> {
     let command = without_empty(Cli::command());
-    let mut matches = command.clone().get_matches_from(arguments);
+    let matched = |command: Command| {
+        let matches = command.try_get_matches_from(arguments);
+        matches.unwrap_or_else(|error| discreet(error).exit())
+    };
+    let mut matches = matched(command.clone());
     let mut cli = typed(&matches);
     let (mut path, mut layers) = (None, Vec::new());
     if let (Some(serve), Some((name, given))) = (cli.options(), matches.subcommand()) {
         (path, layers) = below(serve, given)?;
         let command = command.mut_subcommand(name, |command| with(command, &layers));
-        matches = command.get_matches_from(arguments);
+        matches = matched(command);
         cli = typed(&matches);
     }
     Ok(Said {
@@ -73,6 +79,30 @@ pub(super) fn read(arguments: &[OsString]) -> Result<Said> {
         matches,
         layers,
     })
+}
+
+/// The same error, without the password in the words that clap did not take.
+fn discreet(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(words)) = error.get(kind) {
+            let shown = ContextValue::String(hidden(words));
+            error.insert(kind, shown);
+        }
+    }
+    error
+}
+
+/// Words that were not taken, as they may be shown. What begins like the URL of a server and is none may have
+/// its password anywhere.
+fn hidden(words: &str) -> String {
+    let like_a_url = ["redis", "valkey"].iter().any(|scheme| {
+        let start = words.get(..scheme.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    });
+    match like_a_url && words.contains('@') && !words.contains("://") {
+        true => "***".to_owned(),
+        false => without_password(words),
+    }
 }
 
 fn typed(matches: &ArgMatches) -> Cli {
@@ -281,15 +311,15 @@ pub(super) fn judge(
         .try_get_matches_from(words);
     judged.map(drop).map_err(|error| match error.source() {
         Some(why) => {
-            let why = why.to_string();
+            let (why, shown) = (why.to_string(), hidden(word));
             match why.contains(word) {
                 true => why,
-                false => format!("{word:?}: {why}"),
+                false => format!("{shown:?}: {why}"),
             }
         }
         None if word.is_empty() => "the value is empty".to_owned(),
         None => {
-            let said = error.to_string();
+            let said = discreet(error).to_string();
             let line = said.lines().next().unwrap_or_default();
             line.trim_start_matches("error: ").to_owned()
         }
@@ -308,6 +338,35 @@ mod tests {
             let list = matches!(option.get_action(), ArgAction::Append);
             let expected = (!list).then(|| variable_of(flag).into());
             assert_eq!(option.get_env().map(OsStr::to_owned), expected, "{flag}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_passwords() {
+        let options = options();
+        let store = options.get_arguments();
+        let store = store
+            .into_iter()
+            .find(|one| one.get_id() == "session_store");
+        let store = store.expect("the option");
+        for words in [
+            "REDIS://:PW@host",
+            "http://me:PW@host",
+            "Valkey:me:PW@host",
+            "unix:///x?user=me&pass=PW",
+        ] {
+            let why = judge(store, words, &options).unwrap_err();
+            assert!(
+                !why.contains("PW") && why.contains("no session store"),
+                "{why}"
+            );
+            let arguments = ["serve", "--session-store", words];
+            let error = options.clone().try_get_matches_from(arguments).unwrap_err();
+            let said = discreet(error).to_string();
+            assert!(!said.contains("PW") && said.contains("***"), "{said}");
+            let error = options.clone().try_get_matches_from(["serve", words]);
+            let said = discreet(error.unwrap_err()).to_string();
+            assert!(!said.contains("PW"), "{said}");
         }
     }
 

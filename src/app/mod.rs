@@ -9,6 +9,8 @@ mod cookie;
 mod feed;
 mod files;
 mod middleware;
+#[cfg(feature = "sessions")]
+mod parting;
 mod pieces;
 mod redirect;
 mod reply;
@@ -444,8 +446,16 @@ impl App {
         if panic.is::<Abandon>() {
             resume_unwind(panic);
         }
+        #[cfg(feature = "sessions")]
+        let (panic, cookies) = parting::take(panic);
         log::error!("handler of {label} panicked: {}", panic_message(&*panic));
-        self.failure(Failure::new(500, "the handler failed"))
+        let response = self.failure(Failure::new(500, "the handler failed"));
+        #[cfg(feature = "sessions")]
+        let response = cookies.into_iter().fold(response, |response, cookie| {
+            let response = response.cookie(cookie);
+            response.or_header("Cache-Control", "no-store")
+        });
+        response
     }
 }
 

@@ -13,6 +13,9 @@ use std::time::{Duration, SystemTime};
 /// of them at once are a flood.
 const MOST_TRIES: u32 = 64;
 
+/// How many cookies of ours are looked up: several hosts of a domain may each have set one.
+const MOST_COOKIES: usize = 4;
+
 /// What is said to the client about its cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Say {
@@ -63,23 +66,25 @@ impl Session {
             sessions,
         };
         let Sessions { name, keys, .. } = &*session.sessions;
-        // Another site of the same domain may have set one of that name too: the first that is ours counts.
-        let mut named = request.cookies().filter(|(known, _)| known == name);
-        let found = named.find_map(|(_, value)| {
+        // Another site of the same domain may have set one of that name too: the first that is ours, and
+        // whose session lives, counts.
+        let named = request.cookies().filter(|(known, _)| known == name);
+        let verified = named.filter_map(|(_, value)| {
             session.brought = true;
             keys.verify(name, &value)
         });
-        let Some((id, key)) = found else {
-            return Ok(session);
-        };
-        if let Some((record, version)) = session.sessions.store.get(&id)?
-            && session.sessions.is_alive(&record, now)
-        {
-            session.kept = Some((id, version));
-            session.record = record;
-            session.new = false;
-            if key != 0 {
-                session.say = Say::Set;
+        let verified: Vec<_> = verified.take(MOST_COOKIES).collect();
+        for (id, key) in verified {
+            if let Some((record, version)) = session.sessions.store.get(&id)?
+                && session.sessions.is_alive(&record, now)
+            {
+                session.kept = Some((id, version));
+                session.record = record;
+                session.new = false;
+                if key != 0 {
+                    session.say = Say::Set;
+                }
+                break;
             }
         }
         Ok(session)
@@ -231,14 +236,9 @@ impl Session {
         let now = self.sessions.now();
         self.record.expires = self.sessions.end(self.record.created, now);
         let first = store.put(&id, &self.record, None)?;
-        // In place of the old one stands what ended long ago, if nobody has changed it since: no change that was
-        // confirmed to another request is lost.
-        if let Err(error) = store.put(&old, &empty(SystemTime::UNIX_EPOCH), Some(version)) {
+        if let Err(error) = self.end_old(&old, version) {
             let _ = store.remove(&id);
             return Err(error.into());
-        }
-        if let Err(error) = store.remove(&old) {
-            log::debug!("a session's old id is left for the sweep: {error}");
         }
         self.kept = Some((id, first));
         self.say = Say::Set;
@@ -247,18 +247,41 @@ impl Session {
     }
 
     /// Ends the session, as for logging out: what is kept is forgotten and the cookie is removed. What is kept
-    /// after it is a new session.
+    /// after it is a new session. What other requests have kept in the meantime is forgotten as well.
     ///
     /// # Errors
     ///
-    /// What a store may say; the session may go on then.
+    /// [`SessionError::Gone`] when another request was quicker. Either it has ended the session too; or it has
+    /// [renewed](Self::renew) it, and then the session lives on by an id that only the answer to that
+    /// request has. The cookie is removed all the same, but a client that hears the other answer last has the new
+    /// one: it has to log out again. [`SessionError::Conflict`] when others came first again and again, and what a
+    /// store may say; the session may go on then.
     pub fn destroy(&mut self) -> Result<(), SessionError> {
-        if let Some((id, _)) = &self.kept {
-            self.sessions.store.remove(id)?;
+        let outcome = self.insist(Self::destroy_once);
+        if matches!(outcome, Ok(()) | Err(SessionError::Gone)) {
+            self.forget();
+            if self.brought {
+                self.say = Say::Remove;
+            }
         }
-        self.forget();
-        if self.brought {
-            self.say = Say::Remove;
+        outcome
+    }
+
+    fn destroy_once(&mut self) -> Result<(), SessionError> {
+        match self.kept {
+            Some((id, version)) => Ok(self.end_old(&id, version)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends what is kept under that id, if nobody has changed it since.
+    fn end_old(&self, id: &SessionId, version: u64) -> Result<(), StoreError> {
+        let store = &self.sessions.store;
+        // What ended long ago stands in its place, so no change that was confirmed to another request is lost
+        // unseen.
+        store.put(id, &empty(SystemTime::UNIX_EPOCH), Some(version))?;
+        if let Err(error) = store.remove(id) {
+            log::debug!("a session's old id is left for the sweep: {error}");
         }
         Ok(())
     }
@@ -273,17 +296,25 @@ impl Session {
     /// The handler's answer, with what its client has to know.
     pub(super) fn finish(self, response: Response) -> Response {
         self.touch();
+        match self.cookie() {
+            Some(cookie) => response
+                .cookie(cookie)
+                .or_header("Cache-Control", "no-store"),
+            None => response.or_header("Cache-Control", "private"),
+        }
+    }
+
+    /// The cookie that the client is to get, if any.
+    pub(super) fn cookie(&self) -> Option<Cookie> {
         let name = self.sessions.name.clone();
         let cookie = match (self.say, &self.kept) {
             (Say::Set, Some((id, _))) => {
                 Cookie::new(name.clone(), self.sessions.keys.sign(&name, id))
             }
             (Say::Remove, _) => Cookie::removal(name),
-            (Say::Nothing | Say::Set, _) => return response.or_header("Cache-Control", "private"),
+            (Say::Nothing | Say::Set, _) => return None,
         };
-        response
-            .cookie(self.sessions.dressed(cookie, self.secure))
-            .or_header("Cache-Control", "no-store")
+        Some(self.sessions.dressed(cookie, self.secure))
     }
 
     /// Has the session live on from now, where that has not been said for a while.

@@ -1,9 +1,10 @@
 //! The sessions of an application: their cookie, how long they live, and what carries them to handlers.
 
 use super::{Keys, Record, Session, SessionStore};
-use crate::app::{Cookie, IntoResponse, Reply, Request, Response, SameSite};
+use crate::app::{Cookie, IntoResponse, Reply, Request, Response, SameSite, parting};
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -175,7 +176,8 @@ impl Sessions {
     ///
     /// A cookie that is forged or truncated, and one whose session has ended, is as none: the session is
     /// new, and gets an id of its own. When the store is out of reach the answer is that of
-    /// [`SessionError`](super::SessionError), and the handler is not called.
+    /// [`SessionError`](super::SessionError), and the handler is not called. When the handler panics, the 500 that
+    /// is made of it has the cookie that its answer would have had.
     pub fn with<F, R>(
         &self,
         handler: F,
@@ -240,6 +242,10 @@ where
         Ok(session) => session,
         Err(error) => return error.into_response(),
     };
-    let response = handler(request, &mut session).into_response();
-    session.finish(response)
+    let called = AssertUnwindSafe(|| handler(request, &mut session).into_response());
+    match catch_unwind(called) {
+        Ok(response) => session.finish(response),
+        // What was kept is kept: without its cookie the client would lose it.
+        Err(panic) => parting::resume(panic, session.cookie()),
+    }
 }

@@ -54,6 +54,86 @@ fn others_that_come_first_are_respected() {
 }
 
 #[test]
+fn ending_what_another_request_renews_is_told() {
+    let rig = Rig::new();
+    let cookie = rig.begin("mine");
+    let (sessions, of_other) = (rig.sessions.clone(), cookie.clone());
+    let renewed = Arc::new(Mutex::new(None));
+    let of_renewed = Arc::clone(&renewed);
+    let answer = rig.answer(with_cookie(&cookie), move |session| {
+        let other = sessions.with(|_, session| session.renew());
+        match other(with_cookie(&of_other)) {
+            Reply::Now(response) => *of_renewed.lock().unwrap() = Answer(response).cookie(),
+            other => panic!("{other:?}"),
+        }
+        let outcome = session.destroy();
+        assert!(matches!(outcome, Err(SessionError::Gone)));
+        outcome
+    });
+    assert_eq!(answer.0.status(), 409);
+    let removed = answer.field("Set-Cookie").unwrap();
+    assert!(removed.starts_with("sid=; Path=/; Expires=Thu, 01 Jan 1970"));
+    let renewed = renewed.lock().unwrap().take().unwrap();
+    assert_eq!(rig.look(&renewed).as_deref(), Some("mine"));
+    // A change that comes first is ended with the session.
+    let (sessions, of_other) = (rig.sessions.clone(), renewed.clone());
+    let answer = rig.answer(with_cookie(&renewed), move |session| {
+        let other = sessions.with(|_, session| session.set("newest"));
+        assert!(matches!(other(with_cookie(&of_other)), Reply::Now(_)));
+        session.destroy()
+    });
+    assert_eq!(answer.0.status(), 204);
+    assert_eq!(rig.look(&renewed), None);
+}
+
+#[test]
+fn a_handler_that_panics_loses_no_session() {
+    let rig = Rig::new();
+    let sessions = rig.sessions.clone();
+    let app = crate::App::new().get(
+        "/",
+        sessions.with(|_, session| {
+            session.update(|data| [data, b"+"].concat())?;
+            session.renew()?;
+            match session.data().len() {
+                0..3 => panic!("after what was kept"),
+                _ => Ok::<_, SessionError>("fine"),
+            }
+        }),
+    );
+    let app = Arc::new(app);
+    let mut cookie: Option<String> = None;
+    for status in [500, 500, 200] {
+        let request = match &cookie {
+            Some(cookie) => with_cookie(cookie),
+            None => request(""),
+        };
+        let answer = match app.call(request, None) {
+            Reply::Now(response) => Answer(response),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(answer.0.status(), status);
+        assert_eq!(answer.field("Cache-Control").as_deref(), Some("no-store"));
+        cookie = Some(answer.cookie().expect("the new id"));
+    }
+    assert_eq!(rig.look(&cookie.unwrap()).as_deref(), Some("+++"));
+}
+
+#[test]
+fn a_session_that_lives_is_found_behind_those_that_do_not() {
+    let rig = Rig::new();
+    let over = rig.begin("over");
+    rig.answer(with_cookie(&over), Session::destroy);
+    let cookie = rig.begin("mine");
+    for (before, expected) in [(1, "mine"), (3, "mine"), (4, "")] {
+        let others = format!("sid={over}; ").repeat(before);
+        let fields = format!("Cookie: {others}sid={cookie}\r\n");
+        let answer = rig.answer(request(&fields), |session| session.data().to_vec());
+        assert_eq!(answer.text(), expected, "{before}");
+    }
+}
+
+#[test]
 fn a_store_that_is_away_is_said_quickly() {
     let rig = Rig::new();
     let cookie = rig.begin("mine");

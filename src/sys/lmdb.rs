@@ -3,11 +3,13 @@
 //! LMDB reads through a mapping, so a file that is shorter than it says would end the process by
 //! SIGBUS. Owns that such a file is never mapped; leaves tables and what is in them to its callers.
 
+use super::retry;
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// What every file of LMDB has, in the machine's own byte order.
 const MAGIC: u32 = 0xBEEF_C0DE;
@@ -97,6 +99,7 @@ pub(crate) fn open(
     // SAFETY: without these syncs a failure of the machine may cost the file, but no process's death
     // does; and the file may be one by itself, not in a directory.
     unsafe { options.flags(EnvFlags::NO_SUB_DIR | EnvFlags::NO_SYNC) };
+    allocate_locks(path, readers)?;
     // SAFETY: what is mapped is only changed by LMDB: the file is ours by its format, as long as it says, and
     // no other program has a reason to write to it. heed maps a file once in a process. Its users here forget
     // what a fork has left them, and open it anew.
@@ -114,4 +117,55 @@ fn lengthen(path: &Path, bytes: u64) -> io::Result<()> {
         true => file.set_len(bytes),
         false => Ok(()),
     }
+}
+
+/// Where the locks of a file are.
+pub(crate) fn locks(path: &Path) -> PathBuf {
+    let mut locks = path.as_os_str().to_owned();
+    locks.push("-lock");
+    locks.into()
+}
+
+/// Gives the locks their place on the disk. LMDB makes them a hole and writes by a mapping, which on a full file
+/// system ends the process by SIGBUS.
+///
+/// # Errors
+///
+/// As open(2) and fallocate(2), with the path.
+fn allocate_locks(path: &Path, readers: u32) -> io::Result<()> {
+    /// What LMDB has for a reader, and before the first (`MDB_reader`, `MDB_txninfo` in its mdb.c).
+    const READER: u64 = 64;
+    const BEFORE: u64 = 128;
+    let locks = locks(path);
+    let bytes = BEFORE + u64::from(readers) * READER;
+    let whole = |about: fs::Metadata| about.len() >= bytes && about.blocks() * 512 >= bytes;
+    // Not opened without need: a process that closes the file gives up what it has locked in it.
+    if fs::metadata(&locks).is_ok_and(whole) || is_open_here(path) {
+        return Ok(());
+    }
+    let told = |error: io::Error| {
+        let text = format!("{}: {error}", locks.display());
+        io::Error::new(error.kind(), text)
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&locks)
+        .map_err(told)?;
+    let length = libc::off_t::try_from(bytes).unwrap_or(libc::off_t::MAX);
+    let outcome = retry(|| fallocate(&file, FallocateFlags::empty(), 0, length));
+    match outcome {
+        // A file system that promises no place: as it was without asking.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        outcome => outcome.map_err(told),
+    }
+}
+
+/// Whether this process has the file open.
+fn is_open_here(path: &Path) -> bool {
+    let path = fs::canonicalize(path);
+    path.is_ok_and(|path| heed::env_closing_event(path).is_some())
 }

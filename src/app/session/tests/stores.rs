@@ -4,7 +4,7 @@ use super::*;
 use crate::sys::random;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -189,6 +189,14 @@ fn a_full_store_says_so_and_has_room_again() {
             store.put(&id(number), &ended, None).unwrap();
         }
     }
+}
+
+#[test]
+fn locks_have_their_place_on_the_disk() {
+    let folder = Folder::new();
+    drop(SharedStore::open(folder.file()).unwrap());
+    let about = fs::metadata(folder.0.join("sessions-lock")).unwrap();
+    assert!(about.blocks() * 512 >= about.len() && about.len() >= 64 * 1024);
 }
 
 /// What opening the file comes to, in words.

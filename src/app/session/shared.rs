@@ -1,19 +1,21 @@
 //! Sessions in one file that all workers of a machine share, by LMDB.
 
 mod entry;
+mod files;
+mod opened;
 
 use super::{Record, SessionId, SessionStore, StoreError};
 use crate::sys::lmdb;
-use entry::{Entry, end_key, ends_by, id_of, millis};
-use heed::types::{Bytes, Unit};
-use heed::{CommitOrAbort, Database, Env, Error, MdbError, RwTxn, WithoutTls};
+use entry::millis;
+use files::Files;
+use heed::{Error, MdbError};
+use opened::{Failure, Opened, said, strange};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What the file may grow to, unless said otherwise: its length, though most of it is a hole.
 const MAP_BYTES: usize = 256 << 20;
@@ -21,19 +23,14 @@ const MAP_BYTES: usize = 256 << 20;
 /// Maps are multiples of it, which is one of every page's size.
 const MAP_STEP: usize = 1 << 20;
 
-/// Reads at the same time, in all processes.
-const READERS: u32 = 1024;
-
 /// What one transaction of a sweep forgets, so that no request waits for long.
 const BATCH: usize = 1000;
 
-/// A file of no more than two pages may be one that is being made: how often to look again.
-const YOUNG: u64 = 2 * 65536;
-const BEGINNINGS: u32 = 20;
+/// How long a process believes that the files it has open are still those at the path.
+const BELIEVED: Duration = Duration::from_secs(1);
 
-/// The tables; the names are the format's, and its version.
-const SESSIONS: &str = "mcluster sessions 1";
-const ENDS: &str = "mcluster session ends 1";
+/// How long a call waits until others have let go of what was mapped too small.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Sessions in one file, for all workers of a machine: the embedded default.
 ///
@@ -45,8 +42,14 @@ const ENDS: &str = "mcluster session ends 1";
 /// as the runtime directory: then no disk is written at all.
 ///
 /// The file is for its owner alone (mode 0600), with its locks in `PATH-lock` beside it; do not put it on a network's
-/// file system, and do not remove it while a cluster runs. A process that is stopped in the middle of a
+/// file system, and remove or replace neither while a cluster runs. Where that has happened every call is
+/// [`StoreError::Broken`], within a second, until the cluster is started anew: otherwise half of its workers would
+/// keep another file than the rest. Only workers that make the file themselves ([`at`](Self::at)) cannot all
+/// tell: one that is new takes what is at the path for the file. A process that is stopped in the middle of a
 /// change (SIGSTOP) holds up the others until it goes on.
+///
+/// In processes mode the primary must not read or write sessions before the cluster runs: what it has open its
+/// workers inherit, and can neither use nor open again.
 ///
 /// # Examples
 ///
@@ -64,39 +67,19 @@ const ENDS: &str = "mcluster session ends 1";
 pub struct SharedStore {
     path: PathBuf,
     map_bytes: usize,
-    /// Of the process with that number. What came by a fork is neither used nor closed.
-    opened: Mutex<Option<(u32, Arc<Opened>)>>,
+    /// Which files these are, as they were found first; workers have it from their primary.
+    files: OnceLock<Files>,
+    held: Mutex<Option<Held>>,
 }
 
-type Table = Database<'static, Bytes, Bytes>;
-type Ends = Database<'static, Bytes, Unit>;
-
+/// What a process has open.
 #[derive(Debug)]
-struct Opened {
-    env: Env<WithoutTls>,
-    sessions: Table,
-    ends: Ends,
-    /// Pages in use, beyond which there is no room: the rest of the map is for the copies that changes make, without which
-    /// nothing could be forgotten either.
-    most_bytes: usize,
-}
-
-/// What an operation came to: LMDB's errors, and ours.
-enum Failure {
-    Lmdb(Error),
-    Store(StoreError),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Lmdb(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+struct Held {
+    /// Whose it is. What came by a fork is neither used nor closed.
+    pid: u32,
+    opened: Arc<Opened>,
+    /// When the files at the path were last seen to be these.
+    seen: Instant,
 }
 
 impl SharedStore {
@@ -113,7 +96,11 @@ impl SharedStore {
         // No larger than it is: what it may grow to has not been said yet.
         let opened = Opened::open(&store.path, MAP_STEP)?;
         // A child must not find it open.
-        opened.env.prepare_for_closing().wait();
+        let closing = opened.close();
+        drop(opened);
+        closing.wait();
+        // Nobody else has this store yet, so it is not set.
+        let _ = store.files.set(Files::at(&store.path)?);
         Ok(store)
     }
 
@@ -126,7 +113,8 @@ impl SharedStore {
             // A worker may go elsewhere before it opens it.
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             map_bytes: MAP_BYTES,
-            opened: Mutex::new(None),
+            files: OnceLock::new(),
+            held: Mutex::new(None),
         }
     }
 
@@ -155,26 +143,61 @@ impl SharedStore {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<(u32, Arc<Opened>)>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An error when the files at the path are no longer those that this store has.
+    fn look(&self) -> Result<(), StoreError> {
+        match self.files.get() {
+            Some(files) => files.are_at(&self.path),
+            None => Ok(()),
+        }
     }
 
     fn opened(&self) -> Result<Arc<Opened>, StoreError> {
         let own = std::process::id();
-        let mut state = self.state();
-        if let Some((_, opened)) = state.as_ref().filter(|(pid, _)| *pid == own) {
-            return Ok(Arc::clone(opened));
+        let mut state = self.held();
+        if let Some(held) = state.as_mut().filter(|held| held.pid == own) {
+            if held.seen.elapsed() >= BELIEVED {
+                self.look()?;
+                held.seen = Instant::now();
+            }
+            return Ok(Arc::clone(&held.opened));
         }
         if let Some(inherited) = state.take() {
             // Its locks are the parent's: closing it would give them up.
             let _ = ManuallyDrop::new(inherited);
         }
+        // Before, so that none is made in place of one that was removed; and behind.
+        self.look()?;
         let opened = Arc::new(Opened::open(&self.path, self.map_bytes)?);
-        *state = Some((own, Arc::clone(&opened)));
+        let found = Files::at(&self.path)?;
+        self.files.get_or_init(|| found);
+        self.look()?;
+        *state = Some(Held {
+            pid: own,
+            opened: Arc::clone(&opened),
+            seen: Instant::now(),
+        });
         Ok(opened)
     }
 
-    /// Does it, once more where the table of readers was full of dead ones.
+    /// Closes what is open, if it is that still, so that the next call opens it anew.
+    fn give_up(&self, stale: *const Opened) {
+        let mut state = self.held();
+        let held = state.take_if(|held| Arc::as_ptr(&held.opened) == stale);
+        let Some(held) = held else {
+            return;
+        };
+        // Whoever else is in a call lets go without asking for what is held here.
+        let closing = held.opened.close();
+        drop(held);
+        closing.wait_timeout(CLOSING);
+    }
+
+    /// Does it, once more where the table of readers was full of dead ones, or where another process has
+    /// made the file longer than what is mapped.
     fn with<T>(&self, act: impl Fn(&Opened) -> Result<T, Failure>) -> Result<T, StoreError> {
         let opened = self.opened()?;
         let mut outcome = act(&opened);
@@ -182,207 +205,36 @@ impl SharedStore {
             let cleared = opened.env.clear_stale_readers();
             outcome = cleared.map_err(Failure::from).and_then(|_| act(&opened));
         }
+        let stale = Arc::as_ptr(&opened);
+        drop(opened);
+        match outcome {
+            // Said before anything was done.
+            Err(Failure::Lmdb(Error::Mdb(MdbError::MapResized))) => {
+                self.give_up(stale);
+                outcome = act(&*self.opened()?);
+            }
+            Err(Failure::Lmdb(Error::Mdb(MdbError::Panic))) => self.give_up(stale),
+            _ => {}
+        }
         outcome.map_err(|failure| match failure {
             Failure::Store(error) => error,
-            Failure::Lmdb(error) => {
-                let again = matches!(error, Error::Mdb(MdbError::MapResized | MdbError::Panic));
-                if again {
-                    // What is mapped is no longer right: the next call opens it anew.
-                    let mut state = self.state();
-                    if state
-                        .as_ref()
-                        .is_some_and(|(_, known)| Arc::ptr_eq(known, &opened))
-                    {
-                        *state = None;
-                    }
+            Failure::Lmdb(error) => said(&self.path, &error),
+        })
+    }
+
+    /// Forgets up to a batch of what has ended by `now`. Sessions lie anywhere, so a batch may change as many pages as it
+    /// has sessions, and all of them are copied: where there is no room for so many it is made smaller.
+    fn forget(&self, now: u64, batch: &mut usize) -> Result<usize, StoreError> {
+        loop {
+            match self.with(|opened| opened.sweep(now, *batch)) {
+                Err(StoreError::Full) if *batch > 1 => {
+                    *batch /= 2;
+                    self.with(Opened::settle)?;
                 }
-                said(&self.path, &error)
+                other => return other,
             }
-        })
-    }
-}
-
-fn strange(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// What came of the file, for people.
-fn said(path: &Path, error: &Error) -> StoreError {
-    let path = path.display();
-    match error {
-        Error::Mdb(MdbError::MapFull) => StoreError::Full,
-        Error::Io(error) => match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
-            io::ErrorKind::InvalidData => StoreError::Broken(format!("{path}: {error}")),
-            _ => StoreError::Unavailable(format!("{path}: {error}")),
-        },
-        Error::EnvAlreadyOpened => StoreError::Unavailable(format!(
-            "{path}: this process has it open already, or had when it was forked"
-        )),
-        Error::Mdb(MdbError::ReadersFull | MdbError::MapResized | MdbError::Other(_)) => {
-            StoreError::Unavailable(format!("{path}: {error}"))
         }
-        error => StoreError::Broken(format!("{path}: {error}")),
     }
-}
-
-fn entry(bytes: &[u8]) -> Result<Entry<'_>, Failure> {
-    Entry::read(bytes).ok_or_else(|| Error::Io(strange("an entry is damaged")).into())
-}
-
-impl Opened {
-    fn open(path: &Path, map_bytes: usize) -> Result<Self, StoreError> {
-        let mut judged = SharedStore::judge(path);
-        for _ in 0..BEGINNINGS {
-            // Another process may be writing its very first pages.
-            let young = std::fs::metadata(path).is_ok_and(|about| about.len() <= YOUNG);
-            match judged {
-                Err(StoreError::Broken(_)) if young => {}
-                _ => break,
-            }
-            thread::sleep(Duration::from_millis(5));
-            judged = SharedStore::judge(path);
-        }
-        judged?;
-        let wrong = |error: Error| said(path, &error);
-        let env = lmdb::open(path, map_bytes, READERS, 2).map_err(wrong)?;
-        env.clear_stale_readers().map_err(wrong)?;
-        let (sessions, ends) = tables(&env).map_err(wrong)?;
-        Ok(Self {
-            env,
-            sessions,
-            ends,
-            most_bytes: map_bytes - map_bytes / 8,
-        })
-    }
-
-    fn get(&self, id: &[u8]) -> Result<Option<(Record, u64)>, Failure> {
-        let txn = self.env.read_txn()?;
-        let Some(bytes) = self.sessions.get(&txn, id)? else {
-            return Ok(None);
-        };
-        let entry = entry(bytes)?;
-        Ok(Some((entry.record(), entry.version)))
-    }
-
-    fn put(&self, id: &[u8], record: &Record, expected: Option<u64>) -> Result<u64, Failure> {
-        let mut txn = self.env.write_txn()?;
-        let old = self.sessions.get(&txn, id)?.map(entry).transpose()?;
-        let known = old.map(|old| (old.version, old.expires, old.data.len()));
-        if known.map(|(version, ..)| version) != expected {
-            return Err(StoreError::Conflict.into());
-        }
-        let before = known.map(|(.., length)| length);
-        if before.is_none_or(|before| before < record.data.len())
-            && self.used(&txn)? + record.data.len() > self.most_bytes
-        {
-            return Err(StoreError::Full.into());
-        }
-        if let Some((_, expires, _)) = known {
-            self.ends.delete(&mut txn, &end_key(expires, id))?;
-        }
-        let entry = Entry {
-            version: expected.unwrap_or(0) + 1,
-            created: millis(record.created),
-            expires: millis(record.expires),
-            data: &record.data,
-        };
-        self.sessions.put(&mut txn, id, &entry.bytes())?;
-        self.ends.put(&mut txn, &end_key(entry.expires, id), &())?;
-        txn.commit()?;
-        Ok(entry.version)
-    }
-
-    /// The bytes of all pages that hold something.
-    fn used(&self, txn: &RwTxn<'_>) -> Result<usize, Failure> {
-        let stats = [self.sessions.stat(txn)?, self.ends.stat(txn)?];
-        let bytes = stats.map(|stat| {
-            let pages = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
-            pages * stat.page_size as usize
-        });
-        Ok(bytes.iter().sum())
-    }
-
-    fn remove(&self, id: &[u8]) -> Result<(), Failure> {
-        let mut txn = self.env.write_txn()?;
-        let old = self.sessions.get(&txn, id)?.map(entry).transpose()?;
-        let Some(expires) = old.map(|old| old.expires) else {
-            return Ok(());
-        };
-        self.ends.delete(&mut txn, &end_key(expires, id))?;
-        self.sessions.delete(&mut txn, id)?;
-        Ok(txn.commit()?)
-    }
-
-    fn touch(&self, id: &[u8], expires: u64) -> Result<bool, Failure> {
-        let mut txn = self.env.write_txn()?;
-        let Some(bytes) = self.sessions.get(&txn, id)? else {
-            return Ok(false);
-        };
-        let entry = entry(bytes)?;
-        let (before, bytes) = (entry.expires, Entry { expires, ..entry }.bytes());
-        self.ends.delete(&mut txn, &end_key(before, id))?;
-        self.ends.put(&mut txn, &end_key(expires, id), &())?;
-        self.sessions.put(&mut txn, id, &bytes)?;
-        txn.commit()?;
-        Ok(true)
-    }
-
-    /// Changes nothing: LMDB gives the pages of one transaction to the next but one.
-    fn settle(&self) -> Result<(), Failure> {
-        let mut txn = self.env.write_txn()?;
-        // Behind all ends, so it is none to whoever looks.
-        let last = end_key(u64::MAX, &[0xff; 16]);
-        self.ends.put(&mut txn, &last, &())?;
-        self.ends.delete(&mut txn, &last)?;
-        Ok(txn.commit()?)
-    }
-
-    /// Forgets up to a batch of what has ended by `now`.
-    fn sweep(&self, now: u64) -> Result<usize, Failure> {
-        // Who has nothing to forget holds up nobody.
-        let reading = self.env.read_txn()?;
-        let first = self.ends.first(&reading)?;
-        if !first.is_some_and(|(key, ())| ends_by(key, now)) {
-            return Ok(0);
-        }
-        drop(reading);
-        let mut txn = self.env.write_txn()?;
-        let mut keys = Vec::new();
-        for end in self.ends.iter(&txn)?.take(BATCH) {
-            let (key, ()) = end?;
-            if !ends_by(key, now) {
-                break;
-            }
-            keys.push(key.to_vec());
-        }
-        for key in &keys {
-            self.ends.delete(&mut txn, key)?;
-            self.sessions.delete(&mut txn, id_of(key))?;
-        }
-        txn.commit()?;
-        Ok(keys.len())
-    }
-}
-
-/// The tables of a file that has them, or of one that has nothing yet.
-fn tables(env: &Env<WithoutTls>) -> Result<(Table, Ends), Error> {
-    let found = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
-        let sessions = opener.open_database::<Bytes, Bytes>(txn, Some(SESSIONS))?;
-        let ends = opener.open_database::<Bytes, Unit>(txn, Some(ENDS))?;
-        Ok::<_, Error>(CommitOrAbort::<_, ()>::Commit((sessions, ends)))
-    })?;
-    match found.unwrap_commit() {
-        (Some(sessions), Some(ends)) => return Ok((sessions, ends)),
-        (None, None) if env.unnamed_database_stat().entries == 0 => {}
-        _ => return Err(Error::Io(strange("it is LMDB's, but no file of sessions"))),
-    }
-    let made = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
-        let sessions = opener.create_database::<Bytes, Bytes>(txn, Some(SESSIONS))?;
-        let ends = opener.create_database::<Bytes, Unit>(txn, Some(ENDS))?;
-        Ok::<_, Error>(CommitOrAbort::<_, ()>::Commit((sessions, ends)))
-    })?;
-    Ok(made.unwrap_commit())
 }
 
 impl SessionStore for SharedStore {
@@ -400,7 +252,7 @@ impl SessionStore for SharedStore {
         match put() {
             Err(StoreError::Full) => {
                 let now = millis(SystemTime::now());
-                match self.with(|opened| opened.sweep(now)) {
+                match self.forget(now, &mut { BATCH }) {
                     Ok(0) | Err(_) => Err(StoreError::Full),
                     Ok(_) => {
                         self.with(Opened::settle)?;
@@ -421,12 +273,19 @@ impl SessionStore for SharedStore {
     }
 
     fn sweep(&self, now: SystemTime) -> Result<usize, StoreError> {
-        let mut all = 0;
+        // Now, whatever was believed: whoever sweeps tells the operator.
+        self.look()?;
+        let (mut all, mut batch) = (0, BATCH);
         loop {
-            let count = self.with(|opened| opened.sweep(millis(now)))?;
+            let count = self.forget(millis(now), &mut batch)?;
             all += count;
-            if count < BATCH {
+            if count < batch {
                 break;
+            }
+            if batch < BATCH {
+                // The pages of this one are to be there for the next.
+                self.with(Opened::settle)?;
+                batch = BATCH.min(batch * 2);
             }
         }
         self.with(|opened| {

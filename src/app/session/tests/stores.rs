@@ -162,7 +162,9 @@ fn a_full_store_says_so_and_has_room_again() {
         for round in 0..3 {
             let mut kept = BTreeMap::new();
             let full = (0..10_000).find(|&number| {
-                let record = record(&vec![1; 100 + number as usize % 9000], 10);
+                let mut record = record(&vec![1; 100 + number as usize % 9000], 1);
+                // In the order of their ends they lie anywhere.
+                record.expires += Duration::from_millis(u64::from(number) * 7919 % 8009);
                 match store.put(&id(number), &record, None) {
                     Ok(version) => kept.insert(number, (record, version)).is_some(),
                     Err(StoreError::Full) => true,
@@ -192,11 +194,94 @@ fn a_full_store_says_so_and_has_room_again() {
 }
 
 #[test]
+fn a_small_file_that_is_full_is_swept() {
+    let folder = Folder::new();
+    for megabytes in [1, 4, 16] {
+        let file = folder.0.join(megabytes.to_string());
+        let store = SharedStore::open(file).unwrap();
+        let store = store.map_size(megabytes << 20);
+        for _ in 0..2 {
+            let mut count = 0_u32;
+            loop {
+                // In the order of their ends, and anywhere by their ids.
+                let mut record = record(&[1; 300], 1);
+                record.expires += Duration::from_millis(u64::from(count));
+                match store.put(&id(count.wrapping_mul(0x9E37_79B1)), &record, None) {
+                    Ok(_) => count += 1,
+                    Err(StoreError::Full) => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert!(count > 1000, "{count}");
+            assert_eq!(store.sweep(time(10_000)).unwrap(), count as usize);
+        }
+    }
+}
+
+#[test]
+fn files_that_were_replaced_are_not_used() {
+    let folder = Folder::new();
+    let (file, aside) = (folder.file(), folder.0.join("aside"));
+    let locks = folder.0.join("sessions-lock");
+    let replaced = |error: StoreError, path: &Path| match error {
+        StoreError::Broken(why) => {
+            let path = path.display();
+            assert!(
+                why.contains(&format!("{path} was removed or replaced")),
+                "{why}"
+            );
+        }
+        other => panic!("{other}"),
+    };
+    for path in [&file, &locks] {
+        // As a worker that was forked before.
+        let store = SharedStore::open(&file).unwrap();
+        fs::rename(path, &aside).unwrap();
+        replaced(store.get(&id(1)).unwrap_err(), path);
+        assert!(!path.exists(), "none was made in its place");
+        fs::copy(&aside, path).unwrap();
+        replaced(store.get(&id(1)).unwrap_err(), path);
+        fs::rename(&aside, path).unwrap();
+        assert_eq!(store.get(&id(1)).unwrap(), None);
+        // And one that has them open.
+        fs::rename(path, &aside).unwrap();
+        replaced(store.sweep(time(1)).unwrap_err(), path);
+        fs::rename(&aside, path).unwrap();
+        store.sweep(time(1)).unwrap();
+    }
+    // Who makes the file itself has what it found first.
+    let other = folder.0.join("other");
+    let store = SharedStore::at(&other);
+    store.put(&id(1), &record(b"x", 10), None).unwrap();
+    fs::remove_file(&other).unwrap();
+    replaced(store.sweep(time(1)).unwrap_err(), &other);
+}
+
+#[test]
 fn locks_have_their_place_on_the_disk() {
     let folder = Folder::new();
     drop(SharedStore::open(folder.file()).unwrap());
     let about = fs::metadata(folder.0.join("sessions-lock")).unwrap();
     assert!(about.blocks() * 512 >= about.len() && about.len() >= 64 * 1024);
+}
+
+#[test]
+fn what_another_process_has_made_larger_is_mapped_anew() {
+    let folder = Folder::new();
+    let store = SharedStore::open(folder.file()).unwrap().map_size(1);
+    store.put(&id(0), &record(b"x", 10), None).unwrap();
+    // Another name of the same file stands for another process.
+    let name = folder.0.join("name");
+    fs::hard_link(folder.file(), &name).unwrap();
+    fs::hard_link(folder.0.join("sessions-lock"), folder.0.join("name-lock")).unwrap();
+    let other = SharedStore::at(&name).map_size(8 << 20);
+    for number in 1..500 {
+        let kept = other.put(&id(number), &record(&[1; 9000], 10), None);
+        kept.unwrap();
+    }
+    for number in 0..500 {
+        assert!(store.get(&id(number)).unwrap().is_some(), "{number}");
+    }
 }
 
 /// What opening the file comes to, in words.

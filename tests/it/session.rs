@@ -4,7 +4,7 @@ use crate::client::{Answer, Client};
 use crate::support::{Directory, Mode, Server, both_modes, command, output};
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -135,6 +135,45 @@ fn keys_come_from_a_file_or_a_variable_and_can_be_changed() {
     assert_eq!(visits(&ask(server.address(), Some(&old))).0, 1);
     server.stop();
     assert!(!place.file("sessions.key").exists(), "none was needed");
+}
+
+#[test]
+fn a_file_with_damaged_pages_is_told_at_the_start() {
+    let place = Directory::new();
+    let file = place.file("sessions");
+    let store = format!("--session-store=shared:{}", file.display());
+    let server = Server::start(Mode::Processes, &["--workers", "1", &store]);
+    for _ in 0..50 {
+        ask(server.address(), None);
+    }
+    server.stop();
+    let opened = fs::OpenOptions::new().read(true).write(true).open(&file);
+    let opened = opened.unwrap();
+    let mut whole = vec![0; 1 << 20];
+    opened.read_exact_at(&mut whole, 0).unwrap();
+    let end = whole.iter().rposition(|&byte| byte != 0).unwrap();
+    // The first two pages say where everything is: they are as they were.
+    let pages = &whole[8192..=end];
+    let mut told = false;
+    for with in [0x00, 0x5a, 0xff] {
+        opened.write_all_at(&vec![with; pages.len()], 8192).unwrap();
+        let output = output(command(&["--listen=127.0.0.1:0", &store]));
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{with}: {errors}");
+        // Or its tables cannot be found at all.
+        let damaged = errors.contains("sessions: it is damaged; remove it");
+        assert!(
+            damaged || errors.contains("but no file of sessions"),
+            "{errors}"
+        );
+        told |= damaged;
+    }
+    assert!(told);
+    // Whole again, it is as it was.
+    opened.write_all_at(pages, 8192).unwrap();
+    let server = Server::start(Mode::Processes, &["--workers", "1", &store]);
+    assert_eq!(visits(&ask(server.address(), None)).0, 1);
+    server.stop();
 }
 
 #[test]

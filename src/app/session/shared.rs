@@ -3,6 +3,7 @@
 mod entry;
 mod files;
 mod opened;
+mod probe;
 
 use super::{Record, SessionId, SessionStore, StoreError};
 use crate::sys::lmdb;
@@ -85,7 +86,8 @@ struct Held {
 impl SharedStore {
     /// The store in that file, of which a process has one: to use it several times clone its
     /// [`Sessions`](super::Sessions). The file is made where there is none: opened, looked at, and closed again, so that each worker opens it
-    /// for itself.
+    /// for itself. Where this process has one thread, as a primary in processes mode has, a child looks through all
+    /// of it before, for 5 s at most: LMDB ends a process that comes upon a damaged page.
     ///
     /// # Errors
     ///
@@ -93,6 +95,7 @@ impl SharedStore {
     /// [`StoreError::Unavailable`] when it cannot be opened for reading and writing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let store = Self::at(path);
+        probe::look_through(&store.path)?;
         // No larger than it is: what it may grow to has not been said yet.
         let opened = Opened::open(&store.path, MAP_STEP)?;
         // A child must not find it open.

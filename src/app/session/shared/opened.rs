@@ -43,6 +43,16 @@ pub(super) enum Failure {
     Store(StoreError),
 }
 
+impl Failure {
+    /// Whether the file is not what it should be.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::Broken(_)),
+            Self::Lmdb(error) => matches!(said(Path::new(""), error), StoreError::Broken(_)),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Lmdb(error)
@@ -59,8 +69,20 @@ pub(super) fn strange(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// What is said of a file with damaged pages.
+pub(super) fn damaged(path: &Path) -> StoreError {
+    StoreError::Broken(format!(
+        "{}: it is damaged; remove it, and {}, while no cluster runs",
+        path.display(),
+        lmdb::locks(path).display()
+    ))
+}
+
 /// What came of the file, for people.
 pub(super) fn said(path: &Path, error: &Error) -> StoreError {
+    if let Error::Mdb(MdbError::Corrupted | MdbError::PageNotFound) = error {
+        return damaged(path);
+    }
     let path = path.display();
     match error {
         Error::Mdb(MdbError::MapFull) => StoreError::Full,
@@ -210,6 +232,40 @@ impl Opened {
         self.ends.put(&mut txn, &last, &())?;
         self.ends.delete(&mut txn, &last)?;
         Ok(txn.commit()?)
+    }
+
+    /// Reads all that is there, as far as it is what it should be, and writes what it takes back. Of a file that
+    /// is damaged it may not return: LMDB ends the process, or the kernel does.
+    pub(super) fn walk(&self) -> Result<(), Failure> {
+        let damaged = || Failure::from(Error::Io(strange("it is damaged")));
+        let txn = self.env.read_txn()?;
+        let (sessions, ends) = (self.sessions.stat(&txn)?, self.ends.stat(&txn)?);
+        // Counted on the way, since a damaged table may have no end.
+        let mut left = sessions.entries;
+        for one in self.sessions.iter(&txn)? {
+            let (_, bytes) = one?;
+            std::hint::black_box(entry(bytes)?.record());
+            left = left.checked_sub(1).ok_or_else(damaged)?;
+        }
+        let mut left_of_ends = ends.entries;
+        for one in self.ends.iter(&txn)? {
+            let (key, ()) = one?;
+            left_of_ends = left_of_ends.checked_sub(1).ok_or_else(damaged)?;
+            if self.sessions.get(&txn, id_of(key))?.is_none() {
+                return Err(damaged());
+            }
+        }
+        drop(txn);
+        match (left, left_of_ends, sessions.entries == ends.entries) {
+            (0, 0, true) => {}
+            _ => return Err(damaged()),
+        }
+        let mut txn = self.env.write_txn()?;
+        let last = end_key(u64::MAX, &[0xff; 16]);
+        match self.ends.put(&mut txn, &last, &()) {
+            Err(Error::Mdb(MdbError::MapFull)) => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     /// Forgets up to `most` of what has ended by `now`.

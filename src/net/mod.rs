@@ -19,5 +19,5 @@ pub(crate) use poll::{
     Reactor, Ready, Waker, deregister, register, register_listener, register_once, register_reader,
     token,
 };
-pub(crate) use seldom::Seldom;
+pub(crate) use seldom::{Seldom, Tally};
 pub(crate) use timers::Timers;

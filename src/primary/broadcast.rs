@@ -95,10 +95,7 @@ impl ClusterHandle {
         for worker in others.filter(|one| one.is_connected()) {
             let queued = worker.queue(kind, message.clone());
             if let Err(error) = &queued {
-                log::warn!(
-                    "what all are told is lost to worker {}: {error}",
-                    worker.id()
-                );
+                worker.misses(error);
             }
             outcome = match (outcome, queued) {
                 (Ok(room), Ok(more)) => Ok(room && more),

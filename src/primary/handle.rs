@@ -7,11 +7,16 @@ use super::SchedulingPolicy;
 use super::event::Settings;
 use super::supervisor::next_id;
 use crate::ipc::user::{self, HIGH_WATER, Kind, MAX_MESSAGE, MAX_QUEUED, Message, SendError};
+use crate::net::Tally;
 use crate::worker::WorkerId;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
+use std::time::Instant;
+
+#[cfg(test)]
+mod tests;
 
 /// What a worker is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,6 +273,7 @@ impl ClusterHandle {
                 waiting: Cell::new(0),
                 queued: Cell::new(0),
                 full: Cell::new(false),
+                lost: RefCell::default(),
                 cluster: self.clone(),
             }))
         };
@@ -302,6 +308,8 @@ struct Record {
     queued: Cell<usize>,
     /// Somebody was told to pause, and waits for word that there is room again.
     full: Cell<bool>,
+    /// Messages that it missed since too much waited.
+    lost: RefCell<Tally>,
     cluster: ClusterHandle,
 }
 
@@ -438,7 +446,25 @@ impl WorkerHandle {
     pub(super) fn set_queued(&self, bytes: usize) -> bool {
         self.0.queued.set(bytes);
         let room = bytes + self.0.waiting.get() <= HIGH_WATER / 2;
+        if room {
+            self.tell_losses();
+        }
         room && self.0.full.replace(false)
+    }
+
+    /// It misses a message that it should have had: one line for many.
+    pub(super) fn misses(&self, why: &SendError) {
+        if let Some(count) = self.0.lost.borrow_mut().add(1, Instant::now()) {
+            log::warn!("{count} messages to worker {} are lost: {why}", self.0.id);
+        }
+    }
+
+    /// It has caught up, or never will: what was lost since the last line.
+    fn tell_losses(&self) {
+        let count = self.0.lost.borrow_mut().rest();
+        if count > 0 {
+            log::warn!("{count} more messages to worker {} were lost", self.0.id);
+        }
     }
 
     pub(super) fn set_pid(&self, pid: i32) {
@@ -467,33 +493,7 @@ impl WorkerHandle {
     /// Loop: it can no longer be spoken to. Whether that is new.
     pub(super) fn set_disconnected(&self) -> bool {
         self.set_state(WorkerState::Disconnecting);
+        self.tell_losses();
         self.0.connected.replace(false)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sender_is_told_to_go_on_only_if_told_to_pause() {
-        let worker = ClusterHandle::default().add(WorkerId(1));
-        assert_eq!(worker.send(vec![0; HIGH_WATER - 100]), Ok(true));
-        while worker.next_unsent().is_some() {}
-        assert!(!worker.set_queued(HIGH_WATER - 96));
-        assert!(!worker.set_queued(0), "nobody was told to pause");
-        assert_eq!(worker.send(vec![0; HIGH_WATER]), Ok(false));
-        assert!(!worker.set_queued(0), "the loop has not seen it");
-        while worker.next_unsent().is_some() {}
-        assert!(!worker.set_queued(HIGH_WATER));
-        assert!(worker.set_queued(HIGH_WATER / 2));
-        assert!(!worker.set_queued(0), "once");
-    }
-
-    #[test]
-    fn messages_are_counted_with_their_lengths() {
-        let worker = ClusterHandle::default().add(WorkerId(1));
-        let room = (0..).find(|_| worker.send("") == Ok(false));
-        assert_eq!(room, Some(HIGH_WATER / user::cost(&Message::default())));
     }
 }

@@ -111,7 +111,7 @@ impl Primary {
         };
         while let Some((kind, message)) = handle.next_unsent() {
             if let Err(error) = member.outbox.push(kind, message) {
-                log::error!("a message to {member} is lost: {error}");
+                handle.misses(&error);
             }
         }
         member.send_pieces();

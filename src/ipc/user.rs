@@ -76,13 +76,18 @@ pub(crate) fn cost(message: &Message) -> usize {
     LENGTH + message.0.len()
 }
 
+/// What a message takes that waits by itself, beside its bytes: where it is, and what an allocation
+/// costs. In the stream small messages share one.
+pub(crate) const OVERHEAD: usize = 64;
+
 /// Messages up to this size are copied behind their length.
 const COPIED: usize = 1024;
 
 /// Messages that wait to be sent to one receiver.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// The stream: each message's length and its bytes, apart where a copy would cost.
+    /// The stream: each message's length and its bytes, apart where a copy would cost; small ones
+    /// together, so that a part is worth its allocation.
     stream: VecDeque<Vec<u8>>,
     /// Bytes of the first part that are out.
     sent: usize,
@@ -117,14 +122,27 @@ impl Outbox {
             return Err(SendError::Full(message));
         }
         self.queued += cost(&message);
-        let mut head = kind.head(message.0.len()).to_vec();
-        if message.0.len() <= COPIED {
-            head.extend_from_slice(&message.0);
-            self.stream.push_back(head);
-        } else {
-            self.stream.extend([head, message.0]);
+        let small = message.0.len() <= COPIED;
+        self.append(
+            &kind.head(message.0.len()),
+            if small { &message.0 } else { &[] },
+        );
+        if !small {
+            self.stream.push_back(message.0);
         }
         Ok(self.queued <= HIGH_WATER)
+    }
+
+    /// Adds a few bytes to the last part of the stream, or begins another.
+    fn append(&mut self, head: &[u8], body: &[u8]) {
+        let more = head.len() + body.len();
+        match self.stream.back_mut() {
+            Some(last) if last.len() + more <= PIECE => {
+                last.extend_from_slice(head);
+                last.extend_from_slice(body);
+            }
+            _ => self.stream.push_back([head, body].concat()),
+        }
     }
 
     /// The next piece of the stream, if one may be under way.
@@ -279,6 +297,23 @@ mod tests {
         let (arrived, pieces) = across(&[12; 10_000]);
         assert_eq!(arrived.len(), 10_000);
         assert_eq!(pieces, 10_000 * 16 / PIECE as u32 + 1);
+    }
+
+    #[test]
+    fn what_waits_takes_little_more_than_its_bytes() {
+        for size in [0, 1, 30, COPIED, COPIED + 1, 3000] {
+            let mut outbox = Outbox::default();
+            let mut bytes = 0;
+            while bytes < 64 * PIECE {
+                let message = Message::from(vec![1; size]);
+                bytes += cost(&message);
+                outbox.push(Kind::Publish, message).unwrap();
+            }
+            let part = size_of::<Vec<u8>>() + OVERHEAD;
+            let held: usize = outbox.stream.iter().map(|one| one.capacity() + part).sum();
+            assert!(held <= bytes * 5 / 2 + PIECE, "{size}: {held} for {bytes}");
+            assert_eq!(outbox.queued(), bytes);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use super::SchedulingPolicy;
 use super::event::Settings;
 use super::supervisor::next_id;
-use crate::ipc::user::{self, HIGH_WATER, Kind, MAX_MESSAGE, MAX_QUEUED, Message, SendError};
+use crate::ipc::user::{HIGH_WATER, Kind, MAX_MESSAGE, MAX_QUEUED, Message, SendError};
 use crate::net::Tally;
 use crate::worker::WorkerId;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -15,8 +15,11 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
 
+use unsent::Unsent;
+
 #[cfg(test)]
 mod tests;
+mod unsent;
 
 /// What a worker is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,7 +273,6 @@ impl ClusterHandle {
                 connected: Cell::new(true),
                 leaving: Cell::new(false),
                 unsent: RefCell::default(),
-                waiting: Cell::new(0),
                 queued: Cell::new(0),
                 full: Cell::new(false),
                 lost: RefCell::default(),
@@ -301,9 +303,7 @@ struct Record {
     /// It was told, or has asked, to go.
     leaving: Cell<bool>,
     /// Messages that the loop has not seen.
-    unsent: RefCell<VecDeque<(Kind, Message)>>,
-    /// Bytes of those.
-    waiting: Cell<usize>,
+    unsent: RefCell<Unsent>,
     /// Bytes that the loop has seen, and that wait there.
     queued: Cell<usize>,
     /// Somebody was told to pause, and waits for word that there is room again.
@@ -405,18 +405,18 @@ impl WorkerHandle {
         if message.bytes().len() > MAX_MESSAGE {
             return Err(SendError::TooLarge(message));
         }
-        let before = self.0.waiting.get() + self.0.queued.get();
-        if before > MAX_QUEUED {
+        if self.0.unsent.borrow().held() + self.0.queued.get() > MAX_QUEUED {
             return Err(SendError::Full(message));
         }
-        let bytes = user::cost(&message);
-        self.0.waiting.set(self.0.waiting.get() + bytes);
-        let mut unsent = self.0.unsent.borrow_mut();
-        if unsent.is_empty() {
+        if self.0.unsent.borrow_mut().push(kind, message) {
             self.0.cluster.wish(Wish::Send { id: self.0.id });
         }
-        unsent.push_back((kind, message));
-        Ok(before + bytes <= HIGH_WATER)
+        Ok(self.waiting() <= HIGH_WATER)
+    }
+
+    /// What waits for it, in bytes.
+    fn waiting(&self) -> usize {
+        self.0.unsent.borrow().bytes() + self.0.queued.get()
     }
 
     /// Has it finish what it has and go; its idle connections go to others. Messages that were sent
@@ -435,17 +435,13 @@ impl WorkerHandle {
 
     /// Loop: a message that the application has sent.
     pub(super) fn next_unsent(&self) -> Option<(Kind, Message)> {
-        let (kind, message) = self.0.unsent.borrow_mut().pop_front()?;
-        self.0
-            .waiting
-            .set(self.0.waiting.get() - user::cost(&message));
-        Some((kind, message))
+        self.0.unsent.borrow_mut().pop()
     }
 
     /// Loop: so many bytes wait there. Whether somebody who was told to pause should go on.
     pub(super) fn set_queued(&self, bytes: usize) -> bool {
         self.0.queued.set(bytes);
-        let room = bytes + self.0.waiting.get() <= HIGH_WATER / 2;
+        let room = self.waiting() <= HIGH_WATER / 2;
         if room {
             self.tell_losses();
         }

@@ -1,6 +1,7 @@
 //! What a handle counts of the messages that go through it.
 
 use super::*;
+use crate::ipc::user::cost;
 use std::time::Duration;
 
 #[test]
@@ -22,7 +23,15 @@ fn a_sender_is_told_to_go_on_only_if_told_to_pause() {
 fn messages_are_counted_with_their_lengths() {
     let worker = ClusterHandle::default().add(WorkerId(1));
     let room = (0..).find(|_| worker.send("") == Ok(false));
-    assert_eq!(room, Some(HIGH_WATER / user::cost(&Message::default())));
+    assert_eq!(room, Some(HIGH_WATER / cost(&Message::default())));
+}
+
+#[test]
+fn many_small_ones_are_bounded_by_what_they_take() {
+    let worker = ClusterHandle::default().add(WorkerId(1));
+    let room = (0..).find(|_| worker.send("").is_err());
+    let each = cost(&Message::default()) + crate::ipc::user::OVERHEAD;
+    assert_eq!(room, Some(MAX_QUEUED / each + 1));
 }
 
 #[test]

@@ -93,15 +93,19 @@ pub(crate) struct Outbox {
     sent: usize,
     /// Bytes of the stream that are not out.
     queued: usize,
+    /// As many of them as end with the last [`Kind::Message`]: the others are for who is there, and
+    /// are not waited for.
+    awaited: usize,
     /// Pieces that the receiver has not taken.
     under_way: u32,
 }
 
 impl Outbox {
     /// One that goes on where another was; see [`Outbox::parts`].
-    pub(crate) fn resumed(stream: Vec<u8>, under_way: u32) -> Self {
+    pub(crate) fn resumed(stream: Vec<u8>, awaited: usize, under_way: u32) -> Self {
         let queued = stream.len();
         Self {
+            awaited: awaited.min(queued),
             stream: (!stream.is_empty()).then_some(stream).into_iter().collect(),
             sent: 0,
             queued,
@@ -122,6 +126,9 @@ impl Outbox {
             return Err(SendError::Full(message));
         }
         self.queued += cost(&message);
+        if kind == Kind::Message {
+            self.awaited = self.queued;
+        }
         let small = message.0.len() <= COPIED;
         self.append(
             &kind.head(message.0.len()),
@@ -163,6 +170,7 @@ impl Outbox {
             self.stream.pop_front();
         }
         self.queued -= piece.len();
+        self.awaited = self.awaited.saturating_sub(piece.len());
         self.under_way += 1;
         Some(piece)
     }
@@ -180,6 +188,12 @@ impl Outbox {
     /// Whether everything is out.
     pub(crate) fn is_empty(&self) -> bool {
         self.stream.is_empty()
+    }
+
+    /// Bytes that wait up to the end of the last message to the application: 0 when whoever goes has
+    /// been told all that was said to it alone.
+    pub(crate) fn awaited(&self) -> usize {
+        self.awaited
     }
 
     /// Whether a piece could be sent now.
@@ -353,7 +367,7 @@ mod tests {
         let left = outbox.queued();
         let (rest, under_way) = outbox.parts();
         assert_eq!((rest.len(), under_way), (left, WINDOW));
-        let mut resumed = Outbox::resumed(rest, under_way);
+        let mut resumed = Outbox::resumed(rest, left, under_way);
         assert!(!resumed.has_piece());
         resumed.took(WINDOW);
         assert_eq!(resumed.next_piece(), {
@@ -398,6 +412,23 @@ mod tests {
             (Kind::Publish, Message::from("b")),
         ];
         assert!(arrived == expected);
+    }
+
+    #[test]
+    fn only_messages_are_waited_for() {
+        let mut outbox = Outbox::default();
+        let large = || Message::from(vec![0; 2 * PIECE]);
+        outbox.push(Kind::Publish, large()).unwrap();
+        assert_eq!(outbox.awaited(), 0);
+        outbox.push(Kind::Message, Message::from("a")).unwrap();
+        outbox.push(Kind::Broadcast, large()).unwrap();
+        assert_eq!(outbox.awaited(), LENGTH + 2 * PIECE + LENGTH + 1);
+        let (rest, under_way) = outbox.parts();
+        let mut resumed = Outbox::resumed(rest, outbox.awaited(), under_way);
+        while resumed.awaited() > 0 {
+            assert!(resumed.next_piece().is_some());
+        }
+        assert_eq!(resumed.queued(), outbox.queued() - 3 * PIECE);
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl ClusterHandle {
             })
     }
 
-    /// Queues something for all workers that can be spoken to, but for one.
+    /// Queues something for all workers that can be spoken to, but for one. Also for those that
+    /// leave: what they finish may wait for it, such as an answer that comes with the next news. But
+    /// it is not what they stay for; see [`Outbox::awaited`](crate::ipc::user::Outbox::awaited).
     pub(super) fn queue_all(
         &self,
         kind: Kind,

@@ -156,7 +156,7 @@ impl Member {
         while let Some(piece) = self.outbox.next_piece() {
             self.say(&Message::Data(piece));
         }
-        if self.outbox.is_empty()
+        if self.outbox.awaited() == 0
             && let Some(hand_back) = self.owes_last_word.take()
         {
             let more = false;
@@ -184,10 +184,11 @@ impl Member {
         self.leaving = true;
     }
 
-    /// Tells it to finish what it has, its hand included, and to go.
+    /// Tells it to finish what it has, its hand included, and to go. It stays for the application's
+    /// messages that it has yet to get, and for nothing that all are told.
     pub(super) fn disconnect(&mut self, hand_back: bool) {
         self.leaves();
-        let more = !self.outbox.is_empty();
+        let more = self.outbox.awaited() > 0;
         self.owes_last_word = more.then_some(hand_back);
         self.say(&Message::Disconnect { hand_back, more });
     }

@@ -74,7 +74,9 @@ impl Worker {
     /// subscribe (`ws::Socket::subscribe`). It goes by way of the primary, so all workers hear everything in the same order, which is that of each publisher.
     /// Never waits: it queues up on its way, and a worker that does not keep up holds up nobody; one
     /// for which more than 128 MiB wait misses what comes then, with a line in the log. What is
-    /// published is not kept: who subscribes later does not hear it. False when more than 128 KiB
+    /// published is not kept: who subscribes later does not hear it. A worker that was told to go
+    /// hears what comes while it finishes what it has; nobody waits with it for more, and it does not
+    /// matter whether it has a [`Worker::on_message`]. False when more than 128 KiB
     /// are queued here: worth a pause until [`Worker::on_drain`].
     ///
     /// The topic has 1 to 255 bytes; with the message it may have

@@ -2,7 +2,7 @@
 
 use crate::harness::Tests;
 use crate::http::get;
-use crate::programs::PUBLISHED;
+use crate::programs::{MANY, PUBLISHED};
 use crate::run::{Mode, Run};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
@@ -109,6 +109,25 @@ fn a_slow_one_holds_nobody_up(mode: Mode) {
     }
     run.stop();
     assert_eq!(run.count("heard "), 3 * texts.len());
+}
+
+/// Whoever goes is not kept for news that it has no time for, with a handler for messages or without.
+fn who_goes_is_not_kept_for_news(mode: Mode) {
+    for words in [&["slow"][..], &["slow", "listening"]] {
+        let mut run = Run::start("topics", mode, words);
+        let address = run.address(1);
+        run.line("ready: ");
+        get(address, "/many");
+        for id in [2, 3] {
+            run.nth_line(&format!("heard {id} "), MANY - 1);
+        }
+        run.signal(Signal::SIGHUP);
+        run.line("reload: Done");
+        run.line("1 exit code 0");
+        run.stop();
+        let heard = run.count("heard 1 ");
+        assert!((1..MANY).contains(&heard), "{heard} of {MANY}");
+    }
 }
 
 #[cfg(feature = "websocket")]
@@ -226,6 +245,10 @@ pub(crate) fn add(tests: &mut Tests) {
     tests.both_modes(
         "topics::a_slow_one_holds_nobody_up",
         a_slow_one_holds_nobody_up,
+    );
+    tests.both_modes(
+        "topics::who_goes_is_not_kept_for_news",
+        who_goes_is_not_kept_for_news,
     );
     #[cfg(feature = "websocket")]
     tests.both_modes("topics::sockets_subscribe", sockets_subscribe);

@@ -316,6 +316,7 @@ impl Primary {
             heartbeat: member.heartbeat.map(|beat| beat.as_micros() as u64),
             untaken: untaken.map(|arrival| kept.arrival(arrival)).collect(),
             outgoing,
+            awaited: Some(member.outbox.awaited()),
             under_way,
             incoming: member.inbox.partial().to_vec(),
         })

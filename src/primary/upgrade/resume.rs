@@ -347,7 +347,8 @@ impl Primary {
             .map(super::state::ArrivalState::adopt);
         let untaken = untaken.collect::<io::Result<_>>()?;
         member.hand = Hand::resumed(state.handed, untaken, now);
-        member.outbox = Outbox::resumed(state.outgoing, state.under_way);
+        let awaited = state.awaited.unwrap_or(usize::MAX);
+        member.outbox = Outbox::resumed(state.outgoing, awaited, state.under_way);
         member.inbox = Inbox::resumed(state.incoming);
         self.slots.insert(state.slot);
         self.members.add(member);

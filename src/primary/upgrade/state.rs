@@ -96,6 +96,9 @@ pub(super) struct MemberState {
     pub(super) untaken: Vec<ArrivalState>,
     /// Users' messages to it that are not sent, and how many pieces are under way.
     pub(super) outgoing: Vec<u8>,
+    /// How many of these bytes it stays for when it is told to go; all, if nothing is said of it.
+    #[serde(default)]
+    pub(super) awaited: Option<usize>,
     pub(super) under_way: u32,
     /// The beginning of a message of its own.
     pub(super) incoming: Vec<u8>,

@@ -16,7 +16,7 @@ mod topics;
 pub(crate) use messages::FLOOD;
 #[cfg(feature = "websocket")]
 pub(crate) use shouts::LARGE;
-pub(crate) use topics::LARGE as PUBLISHED;
+pub(crate) use topics::{LARGE as PUBLISHED, MANY};
 
 use mcluster::{App, Cluster, ClusterHandle, Event, Mode, WorkerHandle, WorkerId};
 use std::collections::BTreeMap;

@@ -9,12 +9,17 @@ use std::time::Duration;
 /// So many bytes in the message that `/large` publishes.
 pub(crate) const LARGE: usize = 3_000_000;
 
+/// So many messages `/many` has the primary publish: more than may be under way to a worker.
+pub(crate) const MANY: usize = 2000;
+
 /// Three workers that subscribe to `news`. `/publish?TOPIC=TEXT` publishes and answers with the
-/// worker's number; `/large` publishes many bytes, `/primary` has the primary publish. With the word
-/// `slow` worker 1 takes its time, with `redis=URL` other clusters hear it too.
+/// worker's number; `/large` publishes many bytes, `/primary` has the primary publish, `/many` a lot.
+/// With the word `slow` worker 1 takes its time, with `listening` all have a handler for messages,
+/// and with `redis=URL` other clusters hear it too.
 pub(super) fn cluster(call: &Call) -> Cluster {
     let mut reporter = Reporter::default();
     let slow = call.has("slow");
+    let listening = call.has("listening");
     let app = App::new()
         .get("/publish", |request: Request| {
             let text = request.query().unwrap_or_default().to_owned();
@@ -25,6 +30,10 @@ pub(super) fn cluster(call: &Call) -> Cluster {
         .get("/primary", |_| {
             let worker = Worker::current().expect("this is its loop");
             worker.send("publish something").expect("room");
+        })
+        .get("/many", |_| {
+            let worker = Worker::current().expect("this is its loop");
+            worker.send("publish many").expect("room");
         })
         .get("/errors", |_| errors());
     #[cfg(feature = "websocket")]
@@ -42,10 +51,22 @@ pub(super) fn cluster(call: &Call) -> Cluster {
                 hear(worker, news);
             });
             heard.expect("a topic");
+            if listening {
+                worker.on_message(|_, message| panic!("{message:?}"));
+            }
         })
         .on_event(move |cluster, event| {
-            if let Event::Message { .. } = event {
-                assert_eq!(cluster.publish("news", "from the primary"), Ok(true));
+            match event {
+                Event::Message { message, .. } if message.text() == Some("publish many") => {
+                    for _ in 0..MANY {
+                        let sent = cluster.publish("news", vec![7; 1000]);
+                        assert!(sent.is_ok(), "{sent:?}");
+                    }
+                }
+                Event::Message { .. } => {
+                    assert_eq!(cluster.publish("news", "from the primary"), Ok(true));
+                }
+                _ => {}
             }
             reporter.tell(cluster, event);
         });

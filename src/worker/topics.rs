@@ -48,8 +48,9 @@ impl Subscription {
         &self.topic
     }
 
-    /// Ends it: on the worker's loop the handler is not called again, and on another thread not
-    /// after what it is at. A second call changes nothing.
+    /// Ends it: when this returns the handler does not begin again. On another thread than the
+    /// worker's loop it may still be at what it had begun, which is not waited for. A second call
+    /// changes nothing.
     pub fn end(&self) {
         self.entry.live.store(false, Ordering::Release);
         let mut state = self.worker.state();
@@ -181,9 +182,9 @@ impl Worker {
             .get(publication.topic())
             .cloned();
         for entry in entries.into_iter().flatten() {
-            // One before it may have ended it.
+            let mut handler = entry.handler.lock().unwrap_or_else(PoisonError::into_inner);
+            // Last of all: one before it may have ended it, or another thread just now.
             if entry.live.load(Ordering::Acquire) {
-                let mut handler = entry.handler.lock().unwrap_or_else(PoisonError::into_inner);
                 handler(self, publication);
             }
         }

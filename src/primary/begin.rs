@@ -59,7 +59,8 @@ impl Cluster {
                 .assume()
                 .map_err(Error::io("becoming another user"))?;
         }
-        let link = self.link.open().map_err(given_up)?;
+        let passage = inheritance.as_ref().and_then(Inheritance::passage);
+        let link = self.link.open(passage).map_err(given_up)?;
         let control = self
             .control_sockets(inheritance.as_ref())
             .map_err(given_up)?;

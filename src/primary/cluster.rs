@@ -328,6 +328,7 @@ impl Cluster {
                 work_and_exit(app, *seat, parent)
             }
             Ok(Ended::Stopped) => {
+                primary.finish_link();
                 primary.clean_up(None);
                 Ok(())
             }

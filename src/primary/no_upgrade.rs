@@ -1,6 +1,7 @@
 //! A primary that cannot be upgraded in place: this library was built without the feature
 //! `control`.
 
+use super::link::Passage;
 use super::ports::Ports;
 use super::{Cluster, Error, Primary, Result};
 use crate::board::Board;
@@ -43,6 +44,10 @@ impl Inheritance {
     }
 
     pub(super) fn board(&self) -> io::Result<Arc<Board>> {
+        match *self {}
+    }
+
+    pub(super) fn passage(&self) -> Option<&Passage> {
         match *self {}
     }
 

@@ -2,10 +2,13 @@
 //! and prefix hear what each of them publishes.
 //!
 //! One connection in the primary's own loop, which never waits for it: `target` knows where the
-//! server is, `talk` what is said, `relay` what waits to be sent. This file connects, reads and
-//! writes, keeps time, and connects again. Compiled with the feature `redis` alone; without it
+//! server is, `talk` what is said (`frames` where each answer ends), `relay` what waits to be sent,
+//! `connection` reads and writes. This file connects, and connects again. Compiled with the feature `redis` alone; without it
 //! `no_link` stands here.
 
+mod connection;
+mod frames;
+mod passage;
 mod relay;
 mod talk;
 mod target;
@@ -13,29 +16,25 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub(super) use passage::Passage;
 pub(super) use relay::Relay;
 pub(super) use target::Wanted;
 
 use super::{Cluster, ClusterHandle, Primary, Result};
 use crate::ipc::topic::Publication;
 use crate::ipc::user::Kind;
-use crate::net::{Ready, Seldom, register};
-use crate::sys::{random, socket};
+use crate::net::{Ready, Seldom, Tally, register};
+use crate::sys::random;
+use connection::Connection;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use talk::{Heard, ORIGIN, Talk};
+use talk::{Heard, ORIGIN};
 use target::Target;
 
 /// The token of the connection.
 pub(super) const LINK: usize = 4;
-
-/// How long connecting and the greeting may take, and the answer to a ping.
-const LIMIT: Duration = Duration::from_secs(5);
-
-/// A server that has been silent for so long is asked whether it lives.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long to wait before the next try: doubles up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -44,9 +43,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A connection that lasted for so long was a good one: the next try waits the shortest again.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// Bytes read, and written, in one turn of the loop: the workers wait meanwhile.
-const TURN: usize = 1024 * 1024;
-const READ: usize = 64 * 1024;
+/// How long a cluster that has stopped waits for the server to have its last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Names of connection and cluster.
 type Origin = [u8; ORIGIN];
@@ -59,9 +57,11 @@ impl Cluster {
     /// refused.
     ///
     /// The primary holds one connection to the server, in its own loop: nothing in a cluster ever
-    /// waits for Redis. HOST is looked up once, before the loop begins: a name that is unknown then is
-    /// an error of [`Cluster::run`], and a server that moves to another address is found by a restart
-    /// or an upgrade in place. A server that does not answer keeps nobody from starting.
+    /// waits for Redis, but for a stop, which gives it a second for the last words. HOST is looked up
+    /// once, before the loop begins: a name that is unknown then is an error of [`Cluster::run`], and a
+    /// server that moves to another address is found by a restart. A server that does not answer keeps
+    /// nobody from starting. An upgrade in place hands the connection on, with all that waits: nothing
+    /// is missed in either direction, unless the new program has another URL or prefix.
     ///
     /// While the server is away, what is published reaches the own cluster alone, and is not sent
     /// later: Redis keeps nothing of what is published either, and old news in a burst help nobody.
@@ -106,11 +106,11 @@ impl Wanted {
     ///
     /// # Errors
     ///
-    /// When the server's name is unknown.
-    pub(super) fn open(&self) -> Result<Link> {
-        Ok(Link(
-            self.target()?.map(|target| Box::new(End::new(target))),
-        ))
+    /// When the server's name is unknown. It is not asked for where the program before, which left
+    /// `passage`, knew it: that must not fail, nor take long, once this one stands in its place.
+    pub(super) fn open(&self, passage: Option<&Passage>) -> Result<Link> {
+        let target = self.target(|name| passage.and_then(|one| one.places(name)))?;
+        Ok(Link(target.map(|target| Box::new(End::new(target)))))
     }
 }
 
@@ -129,18 +129,6 @@ impl Link {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.as_ref().map(|end| end.deadline())
     }
-
-    /// By what this cluster knows its own messages.
-    pub(super) fn origin(&self) -> Option<Origin> {
-        self.0.as_ref().map(|end| end.origin)
-    }
-
-    /// The program before this one had that.
-    pub(super) fn set_origin(&mut self, origin: Option<Origin>) {
-        if let (Some(end), Some(origin)) = (&mut self.0, origin) {
-            end.origin = origin;
-        }
-    }
 }
 
 impl ClusterHandle {
@@ -149,6 +137,27 @@ impl ClusterHandle {
         if link.0.is_some() {
             self.0.relay.borrow_mut().begin();
         }
+    }
+
+    /// For the next program; see [`Link::leave`].
+    pub(super) fn leave_link<'a>(
+        &self,
+        link: &'a Link,
+    ) -> Option<(Passage, Option<BorrowedFd<'a>>)> {
+        link.leave(&self.0.relay.borrow())
+    }
+
+    /// Of the program before; see [`Link::resume`].
+    pub(super) fn resume_link(
+        &self,
+        link: &mut Link,
+        registry: &mio::Registry,
+        now: Instant,
+        passage: &Passage,
+        socket: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        let mut relay = self.0.relay.borrow_mut();
+        link.resume(registry, now, &mut relay, passage, socket)
     }
 
     /// For other clusters, if there is a way to them.
@@ -189,6 +198,33 @@ impl Primary {
     }
 }
 
+impl Primary {
+    /// The cluster has stopped: has what was published last reach the server, for as long as a stop
+    /// may wait for that.
+    pub(super) fn finish_link(&mut self) {
+        let until = Instant::now() + LAST_WORDS;
+        loop {
+            self.tend_link();
+            self.send_to_link();
+            let left = match &self.link.0 {
+                Some(end) => end.unanswered(&self.handle.0.relay.borrow()),
+                None => 0,
+            };
+            if left == 0 {
+                return;
+            }
+            let deadline = self.link.deadline().map_or(until, |at| at.min(until));
+            if self.reactor.now() >= until || self.reactor.wait(Some(deadline)).is_err() {
+                return log::warn!("{left} messages may not have left this cluster");
+            }
+            let ready: Vec<_> = self.reactor.ready().collect();
+            for ready in ready.into_iter().filter(|ready| ready.token == LINK) {
+                self.hear_link(ready);
+            }
+        }
+    }
+}
+
 /// This end of the link.
 struct End {
     target: Target,
@@ -204,37 +240,8 @@ struct End {
     known: bool,
     nonsense: Seldom,
     refusals: Seldom,
-    overflows: Seldom,
+    overflows: Tally,
     buffer: Vec<u8>,
-}
-
-/// A connection, from the first try on.
-struct Connection {
-    socket: OwnedFd,
-    talk: Talk,
-    /// It is established.
-    connected: bool,
-    readable: bool,
-    writable: bool,
-    /// Bytes on their way, and how many of them are out.
-    out: Vec<u8>,
-    sent: usize,
-    /// More could have been written in this turn.
-    more: bool,
-    began: Instant,
-    /// When something was last read.
-    heard_at: Instant,
-    ping: Ping,
-}
-
-/// Whether the server was asked for a sign of life, and has given none since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ping {
-    None,
-    /// It stands behind other things, which last went on then.
-    Waits(Instant),
-    /// It went out then.
-    Out(Instant),
 }
 
 impl End {
@@ -253,7 +260,7 @@ impl End {
             known: false,
             nonsense: Seldom::default(),
             refusals: Seldom::default(),
-            overflows: Seldom::default(),
+            overflows: Tally::default(),
             buffer: Vec::new(),
         }
     }
@@ -294,19 +301,8 @@ impl End {
     fn connect(&mut self, registry: &mio::Registry, now: Instant) -> io::Result<Connection> {
         let socket = self.target.connect()?;
         register(registry, &socket.as_raw_fd(), LINK)?;
-        Ok(Connection {
-            socket,
-            talk: Talk::new(&self.target.channel),
-            connected: false,
-            readable: false,
-            writable: false,
-            out: self.target.greeting.clone(),
-            sent: 0,
-            more: false,
-            began: now,
-            heard_at: now,
-            ping: Ping::None,
-        })
+        let (channel, greeting) = (&self.target.channel, &self.target.greeting);
+        Ok(Connection::new(socket, channel, greeting, now))
     }
 
     /// What of all that was heard is a message of another cluster.
@@ -342,17 +338,29 @@ impl End {
     fn up(&mut self, relay: &mut Relay) {
         let missed = relay.open();
         let name = &self.target.name;
-        match (self.away, self.known) {
-            (true, true) => {
+        match (self.away && self.known, missed) {
+            (true, _) => {
                 log::info!("Redis at {name} is back: {missed} messages stayed in this cluster");
             }
-            _ => log::info!("publishing through Redis at {name}"),
+            (false, 0) => log::info!("publishing through Redis at {name}"),
+            (false, _) => log::info!(
+                "publishing through Redis at {name}: {missed} messages before stayed in this cluster"
+            ),
         }
         (self.away, self.known) = (false, true);
+        self.target.reached();
     }
 
     /// There is no connection, or none any more.
     fn lost(&mut self, now: Instant, relay: &mut Relay, why: &str) {
+        let ended = self.connection.take();
+        let was_up = ended.as_ref().is_some_and(|one| one.talk.is_up());
+        // One that was up comes back where it was, most likely.
+        if !was_up && self.target.failed() {
+            log::debug!("Redis may be at another address of its name: {why}");
+            self.next_try = now;
+            return;
+        }
         let name = &self.target.name;
         if std::mem::replace(&mut self.away, true) {
             log::debug!("Redis at {name} is still away: {why}");
@@ -360,125 +368,30 @@ impl End {
             log::warn!("Redis at {name} is away, what is published stays here: {why}");
         }
         relay.close();
-        let lasted = |one: &Connection| one.talk.is_up() && now >= one.began + LASTING;
-        if self.connection.take().is_some_and(|one| lasted(&one)) {
+        if ended.is_some_and(|one| was_up && now >= one.began + LASTING) {
             self.wait = FIRST_WAIT;
         }
         self.next_try = now + self.wait;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
     }
 
+    /// How many publications the server has not answered, said to it or not.
+    fn unanswered(&self, relay: &Relay) -> u64 {
+        let connection = self.connection.as_ref();
+        connection.map_or(0, |one| one.talk.unanswered()) + relay.len() as u64
+    }
+
     fn send(&mut self, now: Instant, relay: &mut Relay) {
-        let dropped = relay.take_dropped();
-        if dropped > 0 && self.overflows.is_due(now) {
+        if let Some(dropped) = self.overflows.add(relay.take_dropped(), now) {
             let name = &self.target.name;
             log::warn!("Redis at {name} does not keep up: {dropped} messages stay in this cluster");
         }
         let Some(connection) = &mut self.connection else {
             return;
         };
-        let (channel, origin) = (&self.target.channel, &self.origin);
-        let more = || relay.pop().map(|one| talk::publish(channel, origin, &one));
-        if let Err(error) = connection.write(now, more) {
+        let more = || relay.pop();
+        if let Err(error) = connection.write(now, &self.origin, more) {
             self.lost(now, relay, &error.to_string());
         }
-    }
-}
-
-impl Connection {
-    fn is_ready(&mut self, ready: Ready) {
-        self.readable |= ready.readable || ready.read_closed || ready.gone;
-        self.writable |= ready.writable || ready.gone;
-    }
-
-    fn deadline(&self) -> Instant {
-        // There was more to do than one turn allows.
-        match self.more || (self.connected && self.readable) {
-            true => self.began,
-            false => self.limit(),
-        }
-    }
-
-    /// When it is too late for something, or time for a ping.
-    fn limit(&self) -> Instant {
-        match (self.talk.is_up(), self.ping) {
-            (false, _) => self.began + LIMIT,
-            (true, Ping::None) => self.heard_at + SILENCE,
-            (true, Ping::Waits(since) | Ping::Out(since)) => since + LIMIT,
-        }
-    }
-
-    /// Sees whether it is established, reads, and keeps time.
-    ///
-    /// # Errors
-    ///
-    /// In words, why it is of no use any more.
-    fn turn(
-        &mut self,
-        now: Instant,
-        buffer: &mut Vec<u8>,
-        heard: &mut Vec<Heard>,
-    ) -> std::result::Result<(), String> {
-        if !self.connected && self.writable {
-            socket::take_error(self.socket.as_fd()).map_err(|error| error.to_string())?;
-            self.connected = true;
-        }
-        let mut left = TURN;
-        buffer.resize(READ, 0);
-        while self.connected && self.readable && left > 0 {
-            match socket::read(self.socket.as_fd(), buffer) {
-                Ok(0) => return Err("it has hung up".to_owned()),
-                Ok(count) => {
-                    (self.heard_at, self.ping) = (now, Ping::None);
-                    left = left.saturating_sub(count);
-                    heard.extend(self.talk.received(&buffer[..count])?);
-                }
-                Err(error) if socket::would_block(&error) => self.readable = false,
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        if self.limit() <= now {
-            if !self.talk.is_up() || self.ping != Ping::None {
-                return Err("it does not answer".to_owned());
-            }
-            self.ping = Ping::Waits(now);
-            self.out.extend(talk::ping());
-        }
-        Ok(())
-    }
-
-    /// Writes what waits, and `more` of it once all has been taken.
-    fn write(&mut self, now: Instant, mut more: impl FnMut() -> Option<Vec<u8>>) -> io::Result<()> {
-        let mut left = TURN;
-        while self.connected && self.writable && left > 0 {
-            if self.sent == self.out.len() {
-                (self.out, self.sent) = (Vec::new(), 0);
-                // Small ones share a write.
-                while self.talk.is_up()
-                    && self.out.len() < READ
-                    && let Some(one) = more()
-                {
-                    self.out.extend(one);
-                }
-                if self.out.is_empty() {
-                    break;
-                }
-            }
-            match socket::write(self.socket.as_fd(), &self.out[self.sent..]) {
-                Ok(count) => {
-                    self.sent += count;
-                    left = left.saturating_sub(count);
-                    self.ping = match self.ping {
-                        Ping::Waits(_) if self.sent == self.out.len() => Ping::Out(now),
-                        Ping::Waits(_) => Ping::Waits(now),
-                        other => other,
-                    };
-                }
-                Err(error) if socket::would_block(&error) => self.writable = false,
-                Err(error) => return Err(error),
-            }
-        }
-        self.more = left == 0;
-        Ok(())
     }
 }

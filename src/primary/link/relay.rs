@@ -71,6 +71,26 @@ impl Relay {
         Some(one)
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// What waits, for who goes on in this one's place.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &[u8]> {
+        self.queue.iter().map(Vec::as_slice)
+    }
+
+    /// How many have stayed in this cluster, and nobody has heard of it.
+    pub(super) fn missed(&self) -> u64 {
+        self.missed + self.dropped
+    }
+
+    /// So many more have.
+    pub(super) fn misses(&mut self, count: u64) {
+        self.missed += count;
+    }
+
     /// How many were not taken since the last call.
     pub(super) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)

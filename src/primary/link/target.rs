@@ -8,7 +8,7 @@ use crate::sys::socket::{self, Place};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 
 /// What clusters have in common that share a server, unless the settings say otherwise.
@@ -41,6 +41,8 @@ pub(super) struct Target {
     /// Where it may be; they are tried in turn.
     places: Vec<Place>,
     next: usize,
+    /// How many of them have failed in a row.
+    failed: usize,
 }
 
 impl Wanted {
@@ -56,23 +58,31 @@ impl Wanted {
         }
     }
 
-    /// Looks up where the server is, once.
+    /// Looks up where the server is, once; not at all where that is `known` by its name.
     ///
     /// # Errors
     ///
     /// When its name is unknown.
-    pub(super) fn target(&self) -> Result<Option<Target>> {
+    pub(super) fn target(
+        &self,
+        known: impl FnOnce(&str) -> Option<Vec<SocketAddr>>,
+    ) -> Result<Option<Target>> {
         let Some(url) = &self.url else {
             return Ok(None);
         };
         let info = read(url)?;
         let places = match info.addr() {
             ConnectionAddr::Unix(path) => vec![Place::Unix(path.clone())],
-            ConnectionAddr::Tcp(host, port) => (host.as_str(), *port)
-                .to_socket_addrs()
-                .map_err(Error::io("looking up the Redis server to publish through"))?
-                .map(Place::Inet)
-                .collect(),
+            ConnectionAddr::Tcp(host, port) => {
+                let places = match known(&info.addr().to_string()) {
+                    Some(places) => places,
+                    None => (host.as_str(), *port)
+                        .to_socket_addrs()
+                        .map_err(Error::io("looking up the Redis server to publish through"))?
+                        .collect(),
+                };
+                places.into_iter().map(Place::Inet).collect()
+            }
             _ => Vec::new(),
         };
         if places.is_empty() {
@@ -86,20 +96,41 @@ impl Wanted {
             channel,
             places,
             next: 0,
+            failed: 0,
         }))
     }
 }
 
 impl Target {
-    /// Begins to connect to the next of its places.
+    /// Begins to connect to the one of its places whose turn it is.
     ///
     /// # Errors
     ///
     /// As connect(2), if it fails at once.
     pub(super) fn connect(&mut self) -> io::Result<OwnedFd> {
-        let place = &self.places[self.next % self.places.len()];
-        self.next = self.next.wrapping_add(1);
-        socket::connect(place)
+        socket::connect(&self.places[self.next])
+    }
+
+    /// The server is not at that place. Whether there is another that has not been tried since it
+    /// was last reached, or since all were tried.
+    pub(super) fn failed(&mut self) -> bool {
+        self.next = (self.next + 1) % self.places.len();
+        self.failed = (self.failed + 1) % self.places.len();
+        self.failed != 0
+    }
+
+    /// It is.
+    pub(super) fn reached(&mut self) {
+        self.failed = 0;
+    }
+
+    /// The addresses among its places.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let address = |place: &Place| match place {
+            Place::Inet(address) => Some(*address),
+            Place::Unix(_) => None,
+        };
+        self.places.iter().filter_map(address).collect()
     }
 }
 
@@ -146,7 +177,7 @@ mod tests {
             prefix: None,
         };
         wanted.check()?;
-        Ok(wanted.target()?.expect("a URL was given"))
+        Ok(wanted.target(|_| None)?.expect("a URL was given"))
     }
 
     #[test]
@@ -169,7 +200,33 @@ mod tests {
         assert!(text.contains("AUTH\r\n$2\r\nme\r\n$6\r\nsecret\r\n"));
         let unix = target("redis+unix:///run/redis.sock?pass=secret").unwrap();
         assert!(matches!(&unix.places[..], [Place::Unix(path)] if path.ends_with("redis.sock")));
-        assert!(Wanted::default().target().unwrap().is_none());
+        assert!(Wanted::default().target(|_| None).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_known_is_not_looked_up() {
+        let address: SocketAddr = "192.0.2.1:6379".parse().unwrap();
+        let wanted = Wanted {
+            url: Some("redis://no.such.host.invalid".to_owned()),
+            prefix: None,
+        };
+        let known = |name: &str| (name == "no.such.host.invalid:6379").then(|| vec![address]);
+        let target = wanted.target(known).unwrap().unwrap();
+        assert_eq!(target.addresses(), [address]);
+    }
+
+    #[test]
+    fn all_places_are_tried_and_the_good_one_stays() {
+        let mut target = target("redis://127.0.0.1").unwrap();
+        let place = |port| Place::Inet(([127, 0, 0, 1], port).into());
+        target.places = vec![place(1), place(2), place(3)];
+        assert!(target.failed());
+        assert_eq!(target.next, 1);
+        target.reached();
+        assert_eq!(target.next, 1);
+        assert!(target.failed() && target.failed());
+        assert!(!target.failed(), "all of them");
+        assert_eq!(target.next, 1);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The link against servers of the tests' own, which say what no good server would.
 
+use super::connection::{LIMIT, SILENCE};
 use super::*;
 use crate::ipc::user::Message;
 use crate::net::Reactor;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,6 +22,11 @@ struct Rig {
 
 impl Rig {
     fn new(port: u16) -> Self {
+        Self::at(port, None)
+    }
+
+    /// One whose server has several addresses.
+    fn at(port: u16, known: Option<Vec<SocketAddr>>) -> Self {
         let wanted = Wanted {
             url: Some(format!("redis://127.0.0.1:{port}")),
             prefix: Some("x".to_owned()),
@@ -29,7 +35,7 @@ impl Rig {
         relay.begin();
         Self {
             reactor: Reactor::new().unwrap(),
-            end: End::new(wanted.target().unwrap().unwrap()),
+            end: End::new(wanted.target(|_| known).unwrap().unwrap()),
             relay,
             heard: Vec::new(),
         }
@@ -287,4 +293,140 @@ fn tries_become_seldom_while_nobody_is_there() {
         rig.relay.push(b"x");
     }
     assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+}
+
+#[test]
+fn all_addresses_are_tried_before_it_is_away() {
+    let (port, thread) = server(2, |number, mut socket| {
+        greeted(&socket);
+        socket.write_all(UP).unwrap();
+        match number {
+            0 => read_until(&socket, b"\x01tgo\r\n"),
+            _ => read_out(&socket),
+        }
+    });
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let dead = nobody.local_addr().unwrap();
+    drop(nobody);
+    let good = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut rig = Rig::at(port, Some(vec![dead, good]));
+    let begin = Instant::now();
+    while !rig.is_up() {
+        assert!(begin.elapsed() < PATIENCE, "waited in vain");
+        assert!(!rig.end.away, "before all were tried");
+        rig.turn_at(Instant::now());
+    }
+    rig.relay.push(&written("t", "go"));
+    rig.until("the end", |rig| rig.end.away);
+    rig.end.next_try = Instant::now();
+    rig.until("another", Rig::is_up);
+    assert_eq!(
+        rig.end.wait,
+        2 * FIRST_WAIT,
+        "one wait, and that was cut short"
+    );
+    drop(rig);
+    thread.join().unwrap();
+}
+
+#[test]
+fn the_next_program_goes_on_in_the_middle() {
+    let (port, thread) = server(1, |_, mut socket| {
+        greeted(&socket);
+        let said = message(&[1; ORIGIN], &written("t", "whole"));
+        socket.write_all(&[UP, &said[..30]].concat()).unwrap();
+        read_until(&socket, b"\x01tlast\r\n");
+        socket.write_all(&said[30..]).unwrap();
+        socket.write_all(b":0\r\n:0\r\n").unwrap();
+        read_out(&socket);
+    });
+    let mut rig = Rig::new(port);
+    let half = |rig: &Rig| {
+        let connection = rig.end.connection.as_ref();
+        connection.is_some_and(|one| one.talk.is_up() && one.talk.partial().len() == 30)
+    };
+    rig.until("half a message", half);
+    for text in ["first", "last"] {
+        rig.relay.push(&written("t", text));
+    }
+    let link = Link(Some(Box::new(rig.end)));
+    let (passage, fd) = link.leave(&rig.relay).unwrap();
+    let socket = fd.unwrap().try_clone_to_owned().unwrap();
+    drop(link);
+    let mut next = Rig::new(port);
+    let mut link = Link(Some(Box::new(next.end)));
+    let registry = next.reactor.registry();
+    link.resume(
+        registry,
+        Instant::now(),
+        &mut next.relay,
+        &passage,
+        Some(socket),
+    )
+    .unwrap();
+    next.end = *link.0.unwrap();
+    assert!(next.is_up());
+    assert_eq!(next.end.unanswered(&next.relay), 2);
+    next.until("the answers", |next| next.end.unanswered(&next.relay) == 0);
+    assert_eq!(next.texts(), ["whole"]);
+    drop(next);
+    thread.join().unwrap();
+}
+
+#[test]
+fn another_server_counts_what_stays_here() {
+    let (port, thread) = server(1, |_, mut socket| {
+        greeted(&socket);
+        socket.write_all(UP).unwrap();
+        read_out(&socket);
+    });
+    let mut rig = Rig::new(port);
+    rig.until("a greeting", Rig::is_up);
+    rig.relay.push(b"x");
+    let link = Link(Some(Box::new(rig.end)));
+    let (passage, fd) = link.leave(&rig.relay).unwrap();
+    let socket = fd.unwrap().try_clone_to_owned().unwrap();
+    let mut next = Rig::new(port.wrapping_add(1));
+    let mut other = Link(Some(Box::new(next.end)));
+    let registry = next.reactor.registry();
+    other
+        .resume(
+            registry,
+            Instant::now(),
+            &mut next.relay,
+            &passage,
+            Some(socket),
+        )
+        .unwrap();
+    assert!(other.0.unwrap().connection.is_none());
+    assert_eq!(next.relay.missed(), 1);
+    drop(link);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_turn_takes_only_so_many_answers() {
+    let (port, thread) = server(1, |_, mut socket| {
+        greeted(&socket);
+        socket.write_all(UP).unwrap();
+        socket.write_all(&b":1\r\n".repeat(100_000)).unwrap();
+        read_out(&socket);
+    });
+    let mut rig = Rig::new(port);
+    let values = |rig: &Rig| {
+        rig.end
+            .connection
+            .as_ref()
+            .map_or(0, |one| one.talk.values())
+    };
+    let begin = Instant::now();
+    while values(&rig) < 100_002 {
+        assert!(begin.elapsed() < PATIENCE, "waited in vain");
+        let before = values(&rig);
+        rig.turn_at(Instant::now());
+        // And those of the read by which it noticed.
+        assert!(values(&rig) - before <= 4096 + 16 * 1024);
+    }
+    drop(rig);
+    thread.join().unwrap();
 }

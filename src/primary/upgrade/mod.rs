@@ -170,6 +170,8 @@ impl Primary {
     /// Becomes the program that is willing, if there is one.
     pub(super) fn hand_on(&mut self) {
         if std::mem::take(&mut self.willing) {
+            // What can be out is not carried.
+            self.send_to_link();
             let error = self.become_the_next();
             log::error!("no upgrade: {}: {error}", self.program.display());
         }
@@ -282,7 +284,10 @@ impl Primary {
                 .map(|arrival| kept.arrival(arrival))
                 .collect(),
             past: self.past_state(),
-            origin: self.link.origin(),
+            link: self.handle.leave_link(&self.link).map(|(mut passage, fd)| {
+                passage.fd = fd.map(|fd| kept.keep(fd));
+                passage
+            }),
         }
     }
 

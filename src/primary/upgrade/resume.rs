@@ -11,6 +11,7 @@ use crate::net::{Listen, register_reader};
 use crate::primary::control::{Access, Sockets};
 use crate::primary::handle::WorkerState;
 use crate::primary::hands::Hand;
+use crate::primary::link::Passage;
 use crate::primary::members::{Member, Recruit};
 use crate::primary::ports::{Ports, Restored};
 use crate::primary::vessel::Carrier;
@@ -126,6 +127,11 @@ impl Inheritance {
         let epoch = Instant::now().checked_sub(age);
         let epoch = epoch.ok_or_else(|| io::Error::other("the board is older than the clock"))?;
         Board::restored(exec::adopt(self.state.board)?, epoch)
+    }
+
+    /// Its way to other clusters.
+    pub(in crate::primary) fn passage(&self) -> Option<&Passage> {
+        self.state.link.as_ref()
     }
 
     /// Where the settings of the program before had it listen.
@@ -273,7 +279,13 @@ impl Primary {
         self.supervisor
             .resume(records, wanted, state.generation, state.last_id, now);
         self.past.resume(state.past);
-        self.link.set_origin(state.origin);
+        if let Some(passage) = &state.link {
+            // Also where nobody goes on with it: it must not stay open.
+            let socket = passage.fd.map(exec::adopt).transpose()?;
+            let registry = self.reactor.registry();
+            self.handle
+                .resume_link(&mut self.link, registry, now, passage, socket)?;
+        }
         for member in state.members {
             self.resume_member(member)?;
         }

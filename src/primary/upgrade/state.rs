@@ -2,6 +2,7 @@
 //! memfd, and the numbers of the descriptors that stay open.
 
 use super::super::hands::Arrival;
+use super::super::link::Passage;
 use super::super::ports::Steering;
 use super::super::rendezvous::Affinity;
 use super::super::supervisor::Record;
@@ -47,9 +48,9 @@ pub(super) struct State {
     pub(super) members: Vec<MemberState>,
     pub(super) waiting: Vec<ArrivalState>,
     pub(super) past: PastState,
-    /// By what this cluster knows what it has published itself, where others hear it too.
+    /// The way to other clusters, where there is one.
     #[serde(default)]
-    pub(super) origin: Option<[u8; 16]>,
+    pub(super) link: Option<Passage>,
 }
 
 /// A listener and its sockets.
@@ -238,6 +239,7 @@ impl State {
         all.extend(self.control.iter().map(|(_, fd)| *fd));
         all.extend(self.admin.iter().map(|(_, fd)| *fd));
         all.extend(self.waiting.iter().map(|one| one.fd));
+        all.extend(self.link.iter().filter_map(|link| link.fd));
         for port in &self.ports {
             all.push(port.first.fd);
             all.extend(port.beside.values().map(|socket| socket.fd));

@@ -83,6 +83,7 @@ fn new_workers_hear_what_comes(mode: Mode) {
         run.line(&format!("heard {id} after"));
     }
     run.stop();
+    let mut hearers = BTreeMap::new();
     for id in 1..=6 {
         let mut own = said(&run, id);
         assert_eq!(own.iter().any(|text| text == "after"), id > 3);
@@ -91,22 +92,43 @@ fn new_workers_hear_what_comes(mode: Mode) {
         own.sort();
         own.dedup();
         assert_eq!(own.len(), all, "each once: {own:?}");
+        for text in own {
+            *hearers.entry(text).or_insert(0) += 1;
+        }
+    }
+    // At each place, whoever has it at the time.
+    for text in &during {
+        let count = hearers.get(text).copied();
+        assert!(count >= Some(3), "{text} has {count:?} hearers");
     }
 }
 
 fn a_slow_one_holds_nobody_up(mode: Mode) {
-    let mut run = Run::start("topics", mode, &["slow"]);
+    let name = format!("mcluster-until-{}-{}", std::process::id(), mode.name());
+    let path = std::env::temp_dir().join(name);
+    let until = format!("until={}", path.display());
+    let mut run = Run::start("topics", mode, &[&until]);
     let address = run.address(1);
     run.line("ready: ");
     let texts: Vec<_> = (0..60).map(|number| format!("s{number}")).collect();
-    let mut connection = crate::http::Connection::open(address);
-    let publisher = connection.get("/publish?nobody=hears");
+    // Not the slow one itself, whose loop stands still.
+    let mut connection = loop {
+        let mut connection = crate::http::Connection::open(address);
+        if connection.get("/publish?nobody=hears") != "1" {
+            break connection;
+        }
+    };
     for text in &texts {
         connection.get(&format!("/publish?news={text}"));
     }
-    for id in [2, 3, 1] {
-        assert_eq!(heard(&run, id, texts.len()), texts, "by {publisher}");
+    for id in [2, 3] {
+        assert_eq!(heard(&run, id, texts.len()), texts);
     }
+    assert_eq!(run.count("heard 1 "), 0, "it waits");
+    std::fs::write(&path, "").unwrap();
+    let last = heard(&run, 1, texts.len());
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(last, texts);
     run.stop();
     assert_eq!(run.count("heard "), 3 * texts.len());
 }
@@ -233,6 +255,87 @@ fn redis_carries_them_to_other_clusters(mode: Mode) {
     }
 }
 
+/// What comes from either side while one program takes another's place.
+#[cfg(all(feature = "redis", feature = "control"))]
+fn an_upgrade_misses_nothing() {
+    let Some(server) = crate::support_redis::RedisServer::start(&[]) else {
+        return;
+    };
+    let through = format!("redis={}", server.url());
+    let mut runs = [(); 2].map(|()| Run::start("topics", Mode::Processes, &[&through]));
+    for run in &runs {
+        run.line("ready: ");
+        run.log_line("publishing through Redis");
+    }
+    let addresses = [runs[0].address(1), runs[1].address(1)];
+    runs[0].signal(Signal::SIGUSR2);
+    let mut count = 0;
+    while count < 20 || runs[0].count("reload: Done") == 0 {
+        for (from, address) in addresses.iter().enumerate() {
+            publish(*address, "news", &format!("{from}-{count}"));
+        }
+        count += 1;
+        assert!(count < 100_000);
+    }
+    for (from, address) in addresses.iter().enumerate() {
+        publish(*address, "news", &format!("{from}-last"));
+    }
+    for (run, ids) in [(&runs[0], [4, 5, 6]), (&runs[1], [1, 2, 3])] {
+        for id in ids {
+            for from in 0..2 {
+                run.line(&format!("heard {id} {from}-last"));
+            }
+        }
+    }
+    for run in &mut runs {
+        run.stop();
+    }
+    let heard = |run: &Run, id: u32| {
+        let start = format!("heard {id} ");
+        let lines = run.said();
+        let own = lines.iter().filter_map(|line| line.strip_prefix(&start));
+        own.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for from in 0..2 {
+        let all: Vec<_> = (0..count)
+            .map(|number| format!("{from}-{number}"))
+            .collect();
+        // The others all hear it all, in the order of those who are the only publisher there.
+        for id in 1..=3 {
+            let own = heard(&runs[1], id);
+            let missing: Vec<_> = all.iter().filter(|text| !own.contains(text)).collect();
+            assert!(missing.is_empty(), "{id} of the others misses {missing:?}");
+            assert_eq!(own.len(), 2 * count + 2, "each once");
+        }
+        // Here each is heard by whoever has a place at the time.
+        for text in &all {
+            let hearers = (1..=6).filter(|id| heard(&runs[0], *id).contains(text));
+            assert!(hearers.count() >= 3, "{text} is missed");
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+fn last_words_reach_other_clusters(mode: Mode) {
+    let Some(server) = crate::support_redis::RedisServer::start(&[]) else {
+        return;
+    };
+    let through = format!("redis={}", server.url());
+    let mut goes = Run::start("topics", mode, &[&through, "farewell"]);
+    let mut stays = Run::start("topics", mode, &[&through]);
+    for run in [&goes, &stays] {
+        run.line("ready: ");
+        run.log_line("publishing through Redis");
+    }
+    goes.stop();
+    for id in 1..=3 {
+        for of in 1..=3 {
+            stays.line(&format!("heard {id} goodbye of {of}"));
+        }
+    }
+    stays.stop();
+}
+
 pub(crate) fn add(tests: &mut Tests) {
     tests.both_modes(
         "topics::all_hear_each_once_in_order",
@@ -252,6 +355,16 @@ pub(crate) fn add(tests: &mut Tests) {
     );
     #[cfg(feature = "websocket")]
     tests.both_modes("topics::sockets_subscribe", sockets_subscribe);
+    #[cfg(all(feature = "redis", feature = "control"))]
+    tests.add(
+        "topics::an_upgrade_misses_nothing",
+        an_upgrade_misses_nothing,
+    );
+    #[cfg(feature = "redis")]
+    tests.both_modes(
+        "topics::last_words_reach_other_clusters",
+        last_words_reach_other_clusters,
+    );
     #[cfg(feature = "redis")]
     tests.both_modes(
         "topics::redis_carries_them_to_other_clusters",

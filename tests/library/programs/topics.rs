@@ -4,6 +4,7 @@ use super::{Call, NO_HEARTBEAT, Reporter, say};
 use mcluster::{
     App, Cluster, Event, MAX_MESSAGE, Publication, Request, SendError, Worker, Workers,
 };
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// So many bytes in the message that `/large` publishes.
@@ -14,12 +15,15 @@ pub(crate) const MANY: usize = 2000;
 
 /// Three workers that subscribe to `news`. `/publish?TOPIC=TEXT` publishes and answers with the
 /// worker's number; `/large` publishes many bytes, `/primary` has the primary publish, `/many` a lot.
-/// With the word `slow` worker 1 takes its time, with `listening` all have a handler for messages,
-/// and with `redis=URL` other clusters hear it too.
+/// With the word `slow` worker 1 takes its time, and with `until=PATH` it waits for that file; with
+/// `listening` all have a handler for messages, with `farewell` they publish when they go, and with
+/// `redis=URL` other clusters hear it too.
 pub(super) fn cluster(call: &Call) -> Cluster {
     let mut reporter = Reporter::default();
     let slow = call.has("slow");
-    let listening = call.has("listening");
+    let (listening, farewell) = (call.has("listening"), call.has("farewell"));
+    let word = |start: &str| call.words.iter().find_map(|one| one.strip_prefix(start));
+    let until = word("until=").map(PathBuf::from);
     let app = App::new()
         .get("/publish", |request: Request| {
             let text = request.query().unwrap_or_default().to_owned();
@@ -44,7 +48,12 @@ pub(super) fn cluster(call: &Call) -> Cluster {
         .listen("127.0.0.1:0")
         .worker_timeout(NO_HEARTBEAT)
         .on_worker(move |worker| {
+            let until = until.clone();
             let heard = worker.subscribe("news", move |worker, news| {
+                let is_there = || until.as_ref().is_none_or(|path| path.exists());
+                while worker.id().0 == 1 && !is_there() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 if slow && worker.id().0 == 1 {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -53,6 +62,12 @@ pub(super) fn cluster(call: &Call) -> Cluster {
             heard.expect("a topic");
             if listening {
                 worker.on_message(|_, message| panic!("{message:?}"));
+            }
+            if farewell {
+                worker.on_disconnect(|worker, _| {
+                    let text = format!("goodbye of {}", worker.id());
+                    assert_eq!(worker.publish("news", text), Ok(true));
+                });
             }
         })
         .on_event(move |cluster, event| {
@@ -71,7 +86,7 @@ pub(super) fn cluster(call: &Call) -> Cluster {
             reporter.tell(cluster, event);
         });
     #[cfg(feature = "redis")]
-    if let Some(url) = call.words.iter().find_map(|one| one.strip_prefix("redis=")) {
+    if let Some(url) = word("redis=") {
         return cluster.publish_through(url);
     }
     cluster

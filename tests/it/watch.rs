@@ -68,11 +68,14 @@ pub(crate) fn ticks(pid: i32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// The bytes of memory that a process has for itself alone: its sockets' buffers, which are the
+/// The bytes of memory that a process has written to for itself alone: its sockets' buffers, which are the
 /// kernel's, are not among them.
 pub(crate) fn private_bytes(pid: i32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let private = text.lines().filter(|line| line.starts_with("Private_"));
+    // What is clean is of the program's file: its own while no other process runs the same.
+    let private = text
+        .lines()
+        .filter(|line| line.starts_with("Private_Dirty:"));
     let kilobytes =
         |line: &str| -> u64 { line.split_whitespace().nth(1).unwrap().parse().unwrap() };
     private.map(kilobytes).sum::<u64>() * 1024

@@ -2,7 +2,7 @@
 //! passwords, which it does not show.
 
 use super::file::keys;
-use super::sources::{Given, Said, options};
+use super::sources::{Given, Said, hidden, options};
 use crate::Result;
 use clap::{Arg, ArgAction};
 use std::fmt::Write;
@@ -70,9 +70,7 @@ fn value(option: &Arg, given: &Given) -> String {
             let words: Vec<_> = words.map(|word| quoted(word)).collect();
             format!("[{}]", words.join(", "))
         }
-        (false, true) => words
-            .map(|word| number_or_quoted(&without_password(word)))
-            .collect(),
+        (false, true) => words.map(|word| number_or_quoted(&hidden(word))).collect(),
         (false, false) => words.map(String::as_str).collect(),
     }
 }

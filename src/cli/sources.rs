@@ -83,7 +83,11 @@ pub(super) fn read(arguments: &[OsString]) -> Result<Said> {
 
 /// The same error, without the password in the words that clap did not take.
 fn discreet(mut error: clap::Error) -> clap::Error {
-    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+    for kind in [
+        ContextKind::InvalidValue,
+        ContextKind::InvalidArg,
+        ContextKind::InvalidSubcommand,
+    ] {
         if let Some(ContextValue::String(words)) = error.get(kind) {
             let shown = ContextValue::String(hidden(words));
             error.insert(kind, shown);
@@ -94,7 +98,7 @@ fn discreet(mut error: clap::Error) -> clap::Error {
 
 /// Words that were not taken, as they may be shown. What begins like the URL of a server and is none may have
 /// its password anywhere.
-fn hidden(words: &str) -> String {
+pub(super) fn hidden(words: &str) -> String {
     let like_a_url = ["redis", "valkey"].iter().any(|scheme| {
         let start = words.get(..scheme.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))

@@ -194,7 +194,6 @@ impl Cluster {
             buffer: vec![0; BUFFER_BYTES],
             waiting: VecDeque::new(),
             peeks: Peeks::default(),
-            late: 0,
             stop_at: None,
             stop_asked: None,
             offer_at: None,

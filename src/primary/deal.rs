@@ -37,9 +37,7 @@ impl Primary {
             .peeks
             .of_rivals(|other| self.members.meet(listener, other));
         let room = self.members.room(limit, listener, peeked);
-        // Those who wait for one worker are in nobody's way.
-        let rivals = self.rivals(listener).saturating_sub(self.late);
-        let room = room.saturating_sub(rivals);
+        let room = room.saturating_sub(self.rivals(listener));
         if room == 0 {
             // Nobody has room: connections wait in the kernel's queue of this listener.
             let registry = self.reactor.registry();
@@ -60,13 +58,15 @@ impl Primary {
     /// How many that wait are offered before the next connection of `listener`. Those of another
     /// listener whose workers have no room take nobody else's.
     fn rivals(&self, listener: u32) -> usize {
+        // Those who wait for one worker are in nobody's way.
+        let waiting = self.waiting.iter().filter(|one| !one.late);
         if self.waiting.is_empty() || self.ports.iter().nth(1).is_none() {
-            return self.waiting.len();
+            return waiting.count();
         }
         let limit = self.rules.settings.limits.connections;
         let others = self.members.listeners_with_room(limit);
         let rival = |one: &&Arrival| one.listener == listener || others.contains(&one.listener);
-        self.waiting.iter().filter(rival).count()
+        waiting.filter(rival).count()
     }
 
     /// Deals what waits, in hands: one message a worker.
@@ -89,7 +89,6 @@ impl Primary {
             self.waiting.extend(back);
         }
         self.offer_at = None;
-        self.late = 0;
         if !self.waiting.is_empty() {
             let most = MOST_LATE.min(self.rules.most_held / 4);
             let bounds = Bounds {
@@ -97,7 +96,7 @@ impl Primary {
                 patient: if self.is_stopping() { 0 } else { most },
             };
             let (waiting, round) = (&mut self.waiting, &mut self.round);
-            self.late = self.members.deal(waiting, round, &self.policy, bounds, now);
+            self.members.deal(waiting, round, &self.policy, bounds, now);
         }
         if !self.waiting.is_empty() || self.stop_asked.is_some() {
             self.offer_at = Some(now + OFFER_AGAIN);

@@ -20,6 +20,8 @@ pub(super) struct Arrival {
     pub(super) listener: u32,
     /// Whose it is, where the policy keeps clients with their workers.
     pub(super) affinity: Option<Affinity>,
+    /// It waits for that worker alone, which has its hands full.
+    pub(super) late: bool,
 }
 
 impl Arrival {
@@ -36,6 +38,7 @@ impl Arrival {
             handed,
             listener,
             affinity: None,
+            late: false,
         }
     }
 }

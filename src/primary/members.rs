@@ -418,7 +418,7 @@ impl Members {
     }
 
     /// Deals `waiting`, as far as there is room at workers that listen where each came in. So many
-    /// as are `patient` wait for the one whose they are, if it has much to take; how many do.
+    /// as are `patient` wait for the one whose they are, if it has much to take.
     pub(super) fn deal(
         &mut self,
         waiting: &mut VecDeque<Arrival>,
@@ -426,7 +426,7 @@ impl Members {
         policy: &SchedulingPolicy,
         bounds: Bounds,
         now: Instant,
-    ) -> usize {
+    ) {
         let Bounds { open, patient } = bounds;
         let mut members: Vec<&mut Member> = self.0.values_mut().collect();
         let mut candidates: Vec<Candidate> = members
@@ -451,6 +451,7 @@ impl Members {
         {
             let listens = |index: usize| members[index].listens.contains(&arrival.listener);
             let patient = late < patient;
+            arrival.late = false;
             match round.pick(&candidates, policy, arrival.affinity, patient, listens) {
                 Choice::Who(index) => {
                     let named = arrival.affinity.and_then(Affinity::place);
@@ -463,6 +464,7 @@ impl Members {
                 }
                 Choice::Later => {
                     late += 1;
+                    arrival.late = true;
                     left.push(arrival);
                 }
                 Choice::Nobody => left.push(arrival),
@@ -478,6 +480,5 @@ impl Members {
             // What one could not be handed is offered to all again.
             waiting.extend(member.hand_over(pile, now));
         }
-        late
     }
 }

@@ -169,8 +169,6 @@ struct Primary {
     waiting: VecDeque<Arrival>,
     /// Accepted, and it is not known yet whose they are.
     peeks: Peeks,
-    /// How many of `waiting` wait for one worker alone.
-    late: usize,
     /// When to offer them again.
     offer_at: Option<Instant>,
     /// When to look for connections that were handed over and not taken.

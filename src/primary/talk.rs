@@ -191,6 +191,7 @@ impl Primary {
                     handed,
                     listener,
                     affinity: Some(place),
+                    late: false,
                 });
                 self.waiting.extend(arrivals);
                 self.drop_hopeless();

@@ -21,6 +21,17 @@ use nix::unistd;
 
 use super::retry;
 
+/// Tells a program that it is to take over from another, or to say whether it would: `take:FD`,
+/// `back:FD`, `try:FD:FD`.
+pub(crate) const TAKE_OVER: &str = "MCLUSTER_TAKE_OVER";
+
+/// Whether this program stands in the place of another, and has not yet taken over.
+#[cfg(feature = "sessions")]
+pub(crate) fn takes_over() -> bool {
+    let words = std::env::var_os(TAKE_OVER);
+    words.is_some_and(|words| !words.as_encoded_bytes().starts_with(b"try:"))
+}
+
 /// Says whether a descriptor stays open when this program is replaced; see `FD_CLOEXEC` in
 /// fcntl(2). It concerns programs that any thread executes, from now on.
 ///

@@ -170,8 +170,8 @@ impl RedisStore {
         self
     }
 
-    /// How long a call may wait for the server, whatever it takes: for a connection that is free, to connect, to write
-    /// and to read. Default 500 ms. How long finding the address of a name may take is the system's to say
+    /// How long a call may wait for one of the 16 connections to be free, and then for the server, whatever it takes: to
+    /// connect, to write and to read. Default 500 ms. A name with several addresses may take so long for each. How long finding the address of a name may take is the system's to say
     /// (`resolv.conf`). A server that has forgotten the scripts, as after a restart, gets them in
     /// three steps, and each may take so long; and one that sends its answer byte by byte is waited for as long as
     /// each of them comes in time.
@@ -199,10 +199,11 @@ impl RedisStore {
         let Some(era) = self.pool.may_try() else {
             return Err(self.unavailable("it did not answer lately and is given time"));
         };
-        let deadline = Instant::now() + self.timeout;
         let Some(mut place) = self.pool.place(self.timeout) else {
             return Err(self.unavailable("all connections to it are in use"));
         };
+        // Its own from here on: that others were served before says nothing of the server.
+        let deadline = Instant::now() + self.timeout;
         let result = self.ask(&mut place, deadline, again, ask);
         let why = result.as_ref().err().map(meaning);
         match why {

@@ -6,7 +6,7 @@ mod opened;
 mod probe;
 
 use super::{Record, SessionId, SessionStore, StoreError};
-use crate::sys::lmdb;
+use crate::sys::{exec, lmdb};
 use entry::millis;
 use files::Files;
 use heed::{Error, MdbError};
@@ -95,6 +95,10 @@ impl SharedStore {
     /// [`StoreError::Unavailable`] when it cannot be opened for reading and writing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let store = Self::at(path);
+        if exec::takes_over() {
+            // Its trial has just been through this, and there is no way back: workers will say.
+            return Ok(store);
+        }
         probe::look_through(&store.path)?;
         // No larger than it is: what it may grow to has not been said yet.
         let opened = Opened::open(&store.path, MAP_STEP)?;

@@ -12,6 +12,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Instant;
 
+/// What may be handed on of what was to be written, in bytes: it is written down and read twice, and
+/// the clients of the cluster wait meanwhile.
+const MOST_CARRIED: usize = 1024 * 1024;
+
 /// That, as the state has it.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "control", derive(serde::Serialize, serde::Deserialize))]
@@ -58,18 +62,31 @@ impl Link {
             ..Passage::default()
         };
         let connection = end.connection.as_ref().filter(|one| one.talk.is_up());
-        let fd = connection.map(|connection| {
-            let (fd, outgoing) = connection.parts();
-            passage.incoming = connection.talk.partial().to_vec();
-            passage.outgoing = outgoing.to_vec();
-            for written in relay.waiting() {
-                let command = super::talk::publish(&end.target.channel, &end.origin, written);
-                passage.outgoing.extend(command);
-            }
+        let small = |connection: &&Connection| {
+            let (_, outgoing) = connection.parts();
+            outgoing.len().max(connection.talk.partial().len()) <= MOST_CARRIED
+        };
+        let Some(connection) = connection.filter(small) else {
             passage.unanswered = end.unanswered(relay);
-            fd
-        });
-        Some((passage, fd))
+            return Some((passage, None));
+        };
+        let (fd, outgoing) = connection.parts();
+        passage.incoming = connection.talk.partial().to_vec();
+        passage.outgoing = outgoing.to_vec();
+        passage.unanswered = end.unanswered(relay);
+        let mut left = relay.len() as u64;
+        for written in relay.waiting() {
+            let command = super::talk::publish(&end.target.channel, &end.origin, written);
+            if passage.outgoing.len() + command.len() > MOST_CARRIED {
+                // In order, or not at all.
+                break;
+            }
+            passage.outgoing.extend(command);
+            left -= 1;
+        }
+        passage.unanswered -= left;
+        passage.missed += left;
+        Some((passage, Some(fd)))
     }
 
     /// Goes on where the program before stopped, on `socket`, if it is the same server's.

@@ -14,6 +14,7 @@ use super::handle::WorkerState;
 use super::{Mode, Primary};
 use crate::ipc::VERSION;
 use crate::net::{deregister, register_reader};
+use crate::sys::exec::TAKE_OVER as VARIABLE;
 use crate::sys::listener::{Address, Listener};
 use crate::sys::process::{self, Pid};
 use crate::sys::socket;
@@ -27,9 +28,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 pub(super) use resume::Inheritance;
-
-/// Tells a program that it is to take over, or to say whether it would: `take:FD` and so on.
-const VARIABLE: &str = "MCLUSTER_TAKE_OVER";
 
 /// The token of the trial's answer.
 pub(super) const TRIAL: usize = 3;

@@ -206,6 +206,7 @@ impl ArrivalState {
             socket: exec::adopt(self.fd)?,
             listener: self.listener,
             affinity: self.affinity,
+            late: false,
             handed: Handed {
                 peer: match self.peer {
                     Some(address) => Peer::Inet(address),

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// As many as a worker has threads for handlers that wait.
+/// As many as a worker has threads for handlers that wait. In threads mode all workers share them.
 const MAX_CONNECTIONS: usize = 16;
 
 #[derive(Default)]

@@ -19,6 +19,15 @@ const LONGEST: Duration = Duration::from_secs(5);
 const FINE: i32 = 0;
 const DAMAGED: i32 = 1;
 
+/// How a process ends that comes upon a damaged page.
+const CRASHES: [i32; 5] = [
+    libc::SIGABRT,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+];
+
 /// Whether the file can be read from end to end, if this process has one thread and can have a child.
 ///
 /// # Errors
@@ -30,14 +39,18 @@ pub(super) fn look_through(path: &Path) -> Result<(), StoreError> {
     if empty || !process::thread_count().is_ok_and(|threads| threads == 1) {
         return Ok(());
     }
+    let parent = process::pid();
     match process::fork() {
         Ok(Forked::Child) => {
-            let found = catch_unwind(|| walk(path)).unwrap_or(DAMAGED);
-            process::exit_now(found)
+            let alone = process::kill_after_parent_death(parent, LONGEST).is_ok_and(|alive| !alive);
+            let found = catch_unwind(|| if alone { FINE } else { walk(path) });
+            process::exit_now(found.unwrap_or(DAMAGED))
         }
         Ok(Forked::Parent(child)) => match outcome(child) {
-            Some(Exit::Code(FINE)) | None => Ok(()),
-            Some(_) => Err(damaged(path)),
+            Some(Exit::Code(DAMAGED)) => Err(damaged(path)),
+            Some(Exit::Signal { signal, .. }) if CRASHES.contains(&signal) => Err(damaged(path)),
+            // Somebody may have ended it, or there was no memory for it.
+            Some(_) | None => Ok(()),
         },
         Err(_) => Ok(()),
     }

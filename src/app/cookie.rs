@@ -284,14 +284,9 @@ impl Response {
 
     /// Whether it sets a cookie of that name.
     pub(crate) fn sets_cookie(&self, name: &str) -> bool {
-        let mut lines = self.fields().split(|&byte| byte == b'\n');
-        lines.any(|line| {
-            let field = line.split_at_checked(b"set-cookie:".len());
-            field.is_some_and(|(field, cookie)| {
-                let pair = cookie.split(|&byte| byte == b'=').next();
-                field.eq_ignore_ascii_case(b"set-cookie:")
-                    && pair.is_some_and(|known| known.trim_ascii() == name.as_bytes())
-            })
+        self.values("set-cookie").any(|cookie| {
+            let known = cookie.split(|&byte| byte == b'=').next();
+            known.is_some_and(|known| known.trim_ascii() == name.as_bytes())
         })
     }
 }

@@ -148,12 +148,7 @@ where
     F: Fn(Request) -> R + Send + Sync + 'static,
     R: IntoResponse,
 {
-    let handler = Arc::new(handler);
-    move |request| {
-        let handler = Arc::clone(&handler);
-        let job = Job::new(move || handler(request).into_response());
-        Reply::Pooled(PooledJob(job))
-    }
+    on_thread(handler, Reply::Pooled)
 }
 
 /// Marks a handler as one that waits, for a disk or the network: it runs on one of sixteen threads that
@@ -180,11 +175,24 @@ where
     F: Fn(Request) -> R + Send + Sync + 'static,
     R: IntoResponse,
 {
+    on_thread(handler, Reply::Blocking)
+}
+
+/// The handler as one whose replies are jobs for threads of that `kind`.
+fn on_thread<F, R>(
+    handler: F,
+    kind: fn(PooledJob) -> Reply,
+) -> impl Fn(Request) -> Reply + Send + Sync + 'static
+where
+    F: Fn(Request) -> R + Send + Sync + 'static,
+    R: IntoResponse,
+{
     let handler = Arc::new(handler);
     move |request| {
         let handler = Arc::clone(&handler);
-        let job = Job::new(move || handler(request).into_response());
-        Reply::Blocking(PooledJob(job))
+        kind(PooledJob(Job::new(move || {
+            handler(request).into_response()
+        })))
     }
 }
 

@@ -305,12 +305,18 @@ impl Response {
 
     fn has_field(&self, name: &str) -> bool {
         let implied = self.content_type.is_some() && name.eq_ignore_ascii_case("content-type");
-        let mut lines = self.fields.split(|&byte| byte == b'\n');
-        implied
-            || lines.any(|line| {
-                let start = line.get(..name.len()).unwrap_or_default();
-                start.eq_ignore_ascii_case(name.as_bytes()) && line.get(name.len()) == Some(&b':')
-            })
+        implied || self.values(name).next().is_some()
+    }
+
+    /// The values of the fields of that name which were added.
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let lines = self.fields.split(|&byte| byte == b'\n');
+        lines.filter_map(move |line| {
+            let (start, rest) = line.split_at_checked(name.len())?;
+            let value = rest.strip_prefix(b":")?;
+            let same = start.eq_ignore_ascii_case(name.as_bytes());
+            same.then(|| value.trim_ascii())
+        })
     }
 
     /// The same, and the connection is closed after it.

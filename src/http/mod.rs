@@ -47,7 +47,6 @@ pub use error::Error;
 pub use form::{percent_decode, query_pairs};
 pub use forwarded::{ForwardedClient, ForwardedFields, forwarded_client};
 pub use framing::Framing;
-#[cfg(feature = "websocket")]
 pub(crate) use grammar::members;
 pub use head::{Head, HeadLimits, MAX_FIELDS, Parsed};
 pub use method::{Method, Version};

@@ -53,7 +53,7 @@ impl Primary {
     /// Has a worker sweep when it is time.
     pub(super) fn have_swept(&mut self) {
         let now = self.reactor.now();
-        // Asked once: applications make their stores before the cluster runs.
+        // Asked until there is one: with threads an application may make it in a worker.
         if self.sweeps.at.is_none() && !is_wanted() {
             return;
         }

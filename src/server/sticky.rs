@@ -5,7 +5,7 @@
 use super::edge::Edge;
 use super::{Server, Turn};
 use crate::app::{Parts, Response};
-use crate::http::cookie_pairs;
+use crate::http::{cookie_pairs, members};
 use crate::sys::random;
 
 /// Digits of a place's number at most.
@@ -111,18 +111,12 @@ impl Edge {
 
 /// Whether an answer says that it may be kept for other clients.
 fn is_shared(answer: &Response) -> bool {
-    let mut lines = answer.fields().split(|&byte| byte == b'\n');
-    lines.any(|line| {
-        let field = line.split_at_checked(b"cache-control:".len());
-        field.is_some_and(|(field, value)| {
-            let mut directives = value.split(|&byte| byte == b',');
-            let shares = |directive: &[u8]| {
-                let name = directive.split(|&byte| byte == b'=').next();
-                let name = name.unwrap_or_default().trim_ascii();
-                name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage")
-            };
-            field.eq_ignore_ascii_case(b"cache-control:") && directives.any(shares)
-        })
+    let values = answer.values("cache-control");
+    let mut directives = values.flat_map(members);
+    directives.any(|directive| {
+        let name = directive.split(|&byte| byte == b'=').next();
+        let name = name.unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage")
     })
 }
 

@@ -34,7 +34,7 @@ every_policy! {
 }
 
 /// But for sticky-ip and its like, by which all clients of these tests belong to one worker.
-const POLICIES: [&str; 6] = [
+pub(crate) const POLICIES: [&str; 6] = [
     "rr",
     "shared",
     "reuseport",

@@ -1,20 +1,11 @@
 //! A worker that stands still for too long: it is found, said so of, and replaced.
 
 use crate::client::Client;
+use crate::policies::POLICIES;
 use crate::support::{Mode, Server, Worker, wait_until};
 use crate::turns::alone;
 use crate::watch;
 use nix::sys::signal::Signal;
-
-/// But for sticky-ip, by which all clients of these tests belong to one worker.
-const POLICIES: [&str; 6] = [
-    "rr",
-    "shared",
-    "reuseport",
-    "least-connections",
-    "sticky-cookie:at",
-    "sticky-query:at",
-];
 
 fn start(mode: Mode, policy: &str) -> Server {
     let arguments = [

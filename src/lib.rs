@@ -25,6 +25,7 @@
 //! | `redis` | sessions and messages past one machine (`Cluster::publish_through`); brings `sessions` | no |
 //! | `json` | messages and bodies of any serde type, `LogFormat::Json` | by `cli` |
 //! | `control` | the control socket, upgrade in place; brings `json` | by `cli` |
+//! | `loadtest` | [`loadtest`], the load generator; brings `json` and `websocket` | by `cli` |
 //! | `cli` | the command, and [`cli`] for a program of its own kind | yes |
 //!
 //! # The floors
@@ -35,10 +36,12 @@
 //! |--:|---|---|
 //! | 7 | `cli`, `demo`, `main` | flags, printing; the built-in application |
 //! | 6 | `primary` | the supervisor, the scheduler, what carries workers |
+//! | 6 | `loadtest` | the load generator; it sees `net`, `http` and `metrics` alone |
 //! | 5 | `worker` | one worker: its channel and its server, as a process or as a thread alike |
 //! | 4 | `server` | one event loop's worth of HTTP connections |
 //! | 3 | `app` | what users write against: routes, requests, responses |
 //! | 2 | `ipc`, `pool` | the talk of primary and workers; threads for CPU-heavy handlers |
+//! | 2 | `client` | the talk with a running cluster's control socket |
 //! | 1 | `net`; `http`, `metrics`, `board` | readiness, timers; pure protocol, counters, the scoreboard |
 //! | 1 | `status`, `runtime` | what a cluster says of itself, as JSON and Prometheus text; where its socket is |
 //! | 0 | `sys` | every system call; the only `unsafe` |
@@ -71,8 +74,12 @@
 
 mod app;
 mod board;
+#[cfg(feature = "control")]
+mod client;
 pub mod http;
 mod ipc;
+#[cfg(feature = "loadtest")]
+pub mod loadtest;
 mod metrics;
 mod net;
 mod pool;

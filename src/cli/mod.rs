@@ -2,10 +2,9 @@
 //!
 //! `flags` says what may be written, `values` reads the words of single flags, `file` those of
 //! `mcluster.toml`, and `sources` says which of them counts; `show` prints what came of it. Here
-//! they become a [`Cluster`], and in `sessions` what keeps its sessions. `steer` is for a cluster that runs already: by `client` it asks, in
+//! they become a [`Cluster`], and in `sessions` what keeps its sessions. `steer` is for a cluster that runs already: by the crate's `client` it asks, in
 //! `table` and `events` it shows. Owns stdout (the `listening on` lines) and the log on stderr.
 
-mod client;
 mod events;
 mod file;
 mod flags;

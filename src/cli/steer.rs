@@ -3,11 +3,11 @@
 //! Owns what each asks for and what an answer means for the exit status. `client` carries the
 //! words, `table` and `events` show what came.
 
-use super::client::{self, Answer, Incoming};
 use super::events::Parser;
 use super::table::{self, Listed};
 use super::values::{duration, name, signal};
 use super::{print, put};
+use crate::client::{self, Answer, Incoming};
 use crate::runtime;
 use crate::status::{Outcome, SCHEMA, Status};
 use crate::{Error, MAX_WORKERS, Result, SchedulingPolicy};

@@ -36,6 +36,10 @@ pub enum Error {
     },
     /// A running cluster refused what it was asked for, or tried and gave up.
     Refused(String),
+    /// It ran, and what it ran for went wrong.
+    Failed(String),
+    /// It ran, and a threshold was missed.
+    Missed(String),
     /// The system refused something.
     Io {
         /// What was tried.
@@ -47,7 +51,7 @@ pub enum Error {
 
 impl Error {
     /// The status a program should exit with: 2 usage, 3 configuration, 4 cannot bind, 5 workers keep crashing,
-    /// 6 no answer at the control socket, 8 refused or given up, 1 anything else.
+    /// 6 no answer at the control socket, 7 a threshold missed, 8 refused or given up, 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_) => 2,
@@ -55,8 +59,9 @@ impl Error {
             Self::Bind { .. } => 4,
             Self::Crashing { .. } => 5,
             Self::Unreachable { .. } => 6,
+            Self::Missed(_) => 7,
             Self::Refused(_) => 8,
-            Self::Io { .. } => 1,
+            Self::Failed(_) | Self::Io { .. } => 1,
         }
     }
 
@@ -69,9 +74,11 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Settings(what) | Self::Configuration(what) | Self::Refused(what) => {
-                f.write_str(what)
-            }
+            Self::Settings(what)
+            | Self::Configuration(what)
+            | Self::Failed(what)
+            | Self::Missed(what)
+            | Self::Refused(what) => f.write_str(what),
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Crashing { deaths, last } => write!(
                 f,
@@ -96,6 +103,8 @@ impl std::error::Error for Error {
             Self::Settings(_)
             | Self::Configuration(_)
             | Self::Crashing { .. }
+            | Self::Failed(_)
+            | Self::Missed(_)
             | Self::Refused(_) => None,
         }
     }

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use nix::sys::uio;
 use nix::unistd;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "loadtest"))]
 use nix::{
     errno::Errno,
     sys::socket::{SockaddrStorage, UnixAddr, connect as nix_connect, setsockopt, socket, sockopt},
@@ -156,7 +156,7 @@ fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Where somebody listens.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "loadtest"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// TCP, over IPv4 or IPv6.
@@ -171,7 +171,7 @@ pub(crate) enum Place {
 /// # Errors
 ///
 /// Those of socket(2), and of connect(2) where it fails at once.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "loadtest"))]
 pub(crate) fn connect(place: &Place) -> io::Result<OwnedFd> {
     let family = match place {
         Place::Inet(std::net::SocketAddr::V4(_)) => AddressFamily::Inet,
@@ -199,7 +199,7 @@ pub(crate) fn connect(place: &Place) -> io::Result<OwnedFd> {
 /// # Errors
 ///
 /// That, if there is something.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "loadtest"))]
 pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     match nix::sys::socket::getsockopt(&fd, sockopt::SocketError)? {
         0 => Ok(()),

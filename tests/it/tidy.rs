@@ -6,17 +6,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors of ARCHITECTURE: a file uses its own module and those of lower floors.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 21] = [
     ("cli", 7),
     ("demo", 7),
     ("main", 7),
     ("internals", 7),
+    ("compare", 7),
     ("primary", 6),
+    ("loadtest", 6),
     ("worker", 5),
     ("server", 4),
     ("app", 3),
+    ("client", 2),
     ("ipc", 2),
     ("pool", 2),
+    ("spawn", 2),
     ("net", 1),
     ("http", 1),
     ("metrics", 1),
@@ -27,10 +31,14 @@ const FLOORS: [(&str, u8); 17] = [
 ];
 
 /// Uses of a module that is not on a lower floor, and why they are right.
-const EXCEPTIONS: [(&str, &str, &str); 2] = [
+const EXCEPTIONS: [(&str, &str, &str); 3] = [
     ("board", "metrics", "the scoreboard is counters, published"),
     ("cli", "demo", "the command serves the built-in application"),
+    ("cli", "compare", "the command compares it with itself"),
 ];
+
+/// All that the load generator may see: it knows nothing of servers.
+const LOADTEST: [&str; 5] = ["loadtest", "net", "http", "metrics", "sys"];
 
 /// The floor from which on the crate's public names are used as a user would.
 const PUBLIC_FLOOR: u8 = 7;
@@ -228,6 +236,21 @@ fn a_file_uses_its_own_module_and_lower_floors() {
                 problems.push(format!("{path} (floor {height}) uses crate::{name}"));
             }
         }
+    }
+    none(&problems);
+}
+
+#[test]
+fn the_load_generator_knows_no_server() {
+    let mut problems = Vec::new();
+    for (path, code) in code() {
+        let (own, depth) = module(&path);
+        if own != "loadtest" {
+            continue;
+        }
+        let names = root_names(&code, depth).into_iter();
+        let strange = names.filter(|name| !LOADTEST.contains(name));
+        problems.extend(strange.map(|name| format!("{path} uses crate::{name}")));
     }
     none(&problems);
 }

@@ -1,7 +1,7 @@
 //! HTTP over a control socket: one request, its answer, by blocking reads with a limit of time.
 //!
 //! Believes nothing of what comes: heads and bodies are bounded, and what makes no sense is an
-//! error. What a status means is left to `steer`, what a stream of events says to `events`.
+//! error. What a status or an event means is left to whoever asks.
 
 use crate::http::ChunkedDecoder;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,15 +19,15 @@ const READ_AT_ONCE: usize = 16 << 10;
 
 /// A whole answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 /// An answer whose body is still to come.
 #[derive(Debug)]
-pub(super) struct Incoming<R> {
-    pub(super) status: u16,
+pub(crate) struct Incoming<R> {
+    pub(crate) status: u16,
     source: R,
     /// Read and not used yet.
     ahead: Vec<u8>,
@@ -48,7 +48,7 @@ enum Framing {
 /// # Errors
 ///
 /// Those of connect(2), and a path that is too long for a socket.
-pub(super) fn connect(path: &Path, patience: Option<Duration>) -> io::Result<UnixStream> {
+pub(crate) fn connect(path: &Path, patience: Option<Duration>) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(path)?;
     stream.set_read_timeout(patience)?;
     stream.set_write_timeout(patience)?;
@@ -61,7 +61,7 @@ pub(super) fn connect(path: &Path, patience: Option<Duration>) -> io::Result<Uni
 ///
 /// Those of reading and writing, `TimedOut` when the patience ends, and `InvalidData` for what is
 /// no answer.
-pub(super) fn request<S: Read + Write>(
+pub(crate) fn request<S: Read + Write>(
     mut stream: S,
     method: &str,
     target: &str,
@@ -112,7 +112,7 @@ impl<R: Read> Incoming<R> {
     /// # Errors
     ///
     /// Those of reading, `UnexpectedEof` when the body breaks off, `InvalidData` for wrong chunks.
-    pub(super) fn next(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
+    pub(crate) fn next(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
         if self.ahead.is_empty() && !matches!(self.framing, Framing::Length(0) | Framing::Done) {
             let ended = more(&mut self.source, &mut self.ahead)? == 0;
             if ended {
@@ -152,7 +152,7 @@ impl<R: Read> Incoming<R> {
     /// # Errors
     ///
     /// As [`Incoming::next`], and `InvalidData` for a body that is too long.
-    pub(super) fn whole(mut self) -> io::Result<Answer> {
+    pub(crate) fn whole(mut self) -> io::Result<Answer> {
         let mut body = Vec::new();
         while self.next(&mut body)? {
             if body.len() > LONGEST_BODY {

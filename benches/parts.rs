@@ -3,7 +3,7 @@
 use divan::{Bencher, black_box};
 use mcluster::App;
 use mcluster::http::{self, ChunkedDecoder, Head, HeadLimits};
-use mcluster::internals::{Border, Exchange, Floor};
+use mcluster::internals::{Answers, Border, Exchange, Floor};
 
 fn main() {
     divan::main();
@@ -31,6 +31,20 @@ fn parse_head(bencher: Bencher<'_, '_>, client: &str) {
     let limits = HeadLimits::default();
     let mut parsed = Head::new();
     bencher.bench_local(|| parsed.parse(black_box(head), &limits));
+}
+
+/// An answer as a client reads it, whole and in two pieces.
+#[divan::bench(args = ["whole", "cut"])]
+fn read_answer(bencher: Bencher<'_, '_>, how: &str) {
+    let (first, second) = ANSWER.split_at(if how == "whole" { ANSWER.len() } else { 40 });
+    let mut answers = Answers::new(false);
+    bencher.bench_local(|| {
+        let ended = answers.feed(black_box(first));
+        match second {
+            [] => ended,
+            second => answers.feed(black_box(second)),
+        }
+    });
 }
 
 #[divan::bench]

@@ -3,14 +3,11 @@
 //! Believes nothing of what comes: heads and bodies are bounded, and what makes no sense is an
 //! error. What a status or an event means is left to whoever asks.
 
-use crate::http::ChunkedDecoder;
+use crate::http::AnswerReader;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
-
-const LONGEST_HEAD: usize = 64 << 10;
-const MOST_FIELDS: usize = 100;
 
 /// The longest body that is kept whole: a thousand workers take less than one megabyte.
 const LONGEST_BODY: usize = 16 << 20;
@@ -29,18 +26,10 @@ pub(crate) struct Answer {
 pub(crate) struct Incoming<R> {
     pub(crate) status: u16,
     source: R,
-    /// Read and not used yet.
-    ahead: Vec<u8>,
-    framing: Framing,
-}
-
-#[derive(Debug)]
-enum Framing {
-    /// Bytes still to come.
-    Length(u64),
-    Chunked(Box<ChunkedDecoder>),
-    UntilClose,
-    Done,
+    reader: AnswerReader,
+    /// What came of the body together with the head.
+    begun: Vec<u8>,
+    done: bool,
 }
 
 /// Connects to a control socket. Then each read and write has `patience`, or all the time there is.
@@ -80,28 +69,18 @@ pub(crate) fn request<S: Read + Write>(
 impl<R: Read> Incoming<R> {
     /// Reads the head of an answer.
     fn read(mut source: R) -> io::Result<Self> {
-        let mut ahead = Vec::new();
+        // Every answer of a control socket is asked for with another method than HEAD.
+        let mut reader = AnswerReader::new(false);
+        let mut begun = Vec::new();
         loop {
-            if let Some((length, status, framing)) = head(&ahead)? {
-                ahead.drain(..length);
-                // What comes before the answer itself says nothing here.
-                if (100..200).contains(&status) {
-                    continue;
-                }
+            let ended = more(&mut source, &mut reader, &mut begun)?;
+            if let Some(status) = ended.or(reader.status()) {
                 return Ok(Self {
                     status,
                     source,
-                    ahead,
-                    framing,
-                });
-            }
-            if ahead.len() > LONGEST_HEAD {
-                return Err(nonsense("the head of the answer is too long"));
-            }
-            if more(&mut source, &mut ahead)? == 0 {
-                return Err(match ahead.is_empty() {
-                    true => io::Error::new(ErrorKind::UnexpectedEof, "it closed without an answer"),
-                    false => broken_off(),
+                    reader,
+                    begun,
+                    done: ended.is_some(),
                 });
             }
         }
@@ -113,38 +92,12 @@ impl<R: Read> Incoming<R> {
     ///
     /// Those of reading, `UnexpectedEof` when the body breaks off, `InvalidData` for wrong chunks.
     pub(crate) fn next(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
-        if self.ahead.is_empty() && !matches!(self.framing, Framing::Length(0) | Framing::Done) {
-            let ended = more(&mut self.source, &mut self.ahead)? == 0;
-            if ended {
-                return match std::mem::replace(&mut self.framing, Framing::Done) {
-                    Framing::UntilClose => Ok(false),
-                    _ => Err(broken_off()),
-                };
-            }
+        if !self.begun.is_empty() {
+            body.append(&mut self.begun);
+        } else if !self.done {
+            self.done = more(&mut self.source, &mut self.reader, body)?.is_some();
         }
-        let done = match &mut self.framing {
-            Framing::Length(left) => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX);
-                let taken = taken.min(self.ahead.len());
-                body.extend(self.ahead.drain(..taken));
-                *left -= taken as u64;
-                *left == 0
-            }
-            Framing::Chunked(decoder) => {
-                let decoded = decoder.decode(&self.ahead, body);
-                self.ahead.clear();
-                decoded.map_err(|error| nonsense(&error.to_string()))?.1
-            }
-            Framing::UntilClose => {
-                body.append(&mut self.ahead);
-                false
-            }
-            Framing::Done => true,
-        };
-        if done {
-            self.framing = Framing::Done;
-        }
-        Ok(!done)
+        Ok(!self.done)
     }
 
     /// The answer with its whole body.
@@ -164,53 +117,36 @@ impl<R: Read> Incoming<R> {
     }
 }
 
-/// The length of a head, its status, and how its body ends; None while it is not whole.
-fn head(bytes: &[u8]) -> io::Result<Option<(usize, u16, Framing)>> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let length = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(nonsense(&format!("not HTTP: {error}"))),
-    };
-    let status = response.code.unwrap_or_default();
-    let value = |name: &str| {
-        let mut fields = response.headers.iter();
-        let field = fields.find(|field| field.name.eq_ignore_ascii_case(name));
-        field.map(|field| field.value.trim_ascii())
-    };
-    // In the order of RFC 9112 section 6.3.
-    let framing = match (value("Transfer-Encoding"), value("Content-Length")) {
-        _ if status < 200 || status == 204 || status == 304 => Framing::Done,
-        (Some(coding), _) if coding.eq_ignore_ascii_case(b"chunked") => {
-            Framing::Chunked(Box::new(ChunkedDecoder::new(u64::MAX)))
-        }
-        (Some(_), _) => return Err(nonsense("a transfer coding that is not known")),
-        (None, Some(length)) => {
-            let length = str::from_utf8(length)
-                .ok()
-                .and_then(|text| text.parse().ok());
-            Framing::Length(length.ok_or_else(|| nonsense("a length that is no number"))?)
-        }
-        (None, None) => Framing::UntilClose,
-    };
-    Ok(Some((length, status, framing)))
-}
-
-/// Reads what is there and appends it; 0 at the end.
-fn more(source: &mut impl Read, ahead: &mut Vec<u8>) -> io::Result<usize> {
+/// Reads what is there and appends what it holds of the body; the status once the answer is whole.
+fn more(
+    source: &mut impl Read,
+    reader: &mut AnswerReader,
+    body: &mut Vec<u8>,
+) -> io::Result<Option<u16>> {
     let mut buffer = [0; READ_AT_ONCE];
-    loop {
+    let length = loop {
         match source.read(&mut buffer) {
-            Ok(length) => {
-                ahead.extend_from_slice(&buffer[..length]);
-                return Ok(length);
-            }
+            Ok(length) => break length,
             // A read with a limit of time is interrupted by SIGCONT, whatever handles that.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(timed_out(error)),
         }
-    }
+    };
+    let end = match length {
+        0 if reader.is_idle() => {
+            return Err(io::Error::new(
+                ErrorKind::UnexpectedEof,
+                "it closed without an answer",
+            ));
+        }
+        0 => Some(reader.at_close().ok_or_else(broken_off)?),
+        // What comes behind the answer was not asked for.
+        _ => {
+            let fed = reader.feed_into(&buffer[..length], body);
+            fed.map_err(|error| nonsense(error.what()))?.1
+        }
+    };
+    Ok(end.map(|end| end.status))
 }
 
 /// A limit of time shows as a call that would block.
@@ -286,7 +222,7 @@ mod tests {
     #[test]
     fn nonsense_is_an_error() {
         use ErrorKind::{InvalidData, UnexpectedEof};
-        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(2 * LONGEST_HEAD));
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(128 << 10));
         let cases = [
             ("", UnexpectedEof),
             ("HTTP/1.1 200", UnexpectedEof),

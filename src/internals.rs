@@ -3,6 +3,7 @@
 //! Behind the feature `internals`; no promise of stability.
 
 use crate::app::App;
+use crate::http::{AnswerReader, Error};
 use crate::ipc::{BUFFER_BYTES, Channel, Handed, Message, Received};
 use crate::net::Reactor;
 use crate::server::{self, Limits, Server};
@@ -211,5 +212,58 @@ impl Floor {
         socket::read(self.server.as_fd(), &mut buffer)?;
         socket::write(self.server.as_fd(), answer)?;
         self.client.read(&mut buffer)
+    }
+}
+
+/// What reads answers for a client. An end is a status, and whether the connection goes on.
+#[derive(Debug)]
+pub struct Answers(AnswerReader);
+
+impl Answers {
+    /// For answers to HEAD, or to other methods.
+    #[must_use]
+    pub fn new(to_head: bool) -> Self {
+        Self(AnswerReader::new(to_head))
+    }
+
+    /// Takes bytes off the front of `input`: how many, and the end of the answer if they reach it.
+    ///
+    /// # Errors
+    ///
+    /// For what is no answer.
+    pub fn feed(&mut self, input: &[u8]) -> Result<(usize, Option<(u16, bool)>), Error> {
+        let (used, end) = self.0.feed(input)?;
+        Ok((used, end.map(|end| (end.status, end.keep_alive))))
+    }
+
+    /// The same, and appends what came of the body to `body`.
+    ///
+    /// # Errors
+    ///
+    /// For what is no answer.
+    pub fn feed_into(
+        &mut self,
+        input: &[u8],
+        body: &mut Vec<u8>,
+    ) -> Result<(usize, Option<(u16, bool)>), Error> {
+        let (used, end) = self.0.feed_into(input, body)?;
+        Ok((used, end.map(|end| (end.status, end.keep_alive))))
+    }
+
+    /// The end of an answer that the connection's end ends.
+    pub fn at_close(&mut self) -> Option<(u16, bool)> {
+        self.0.at_close().map(|end| (end.status, end.keep_alive))
+    }
+
+    /// Whether no byte of an answer has come since the last one's end.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.0.is_idle()
+    }
+
+    /// Who gave the last answer.
+    #[must_use]
+    pub fn worker(&self) -> Option<&[u8]> {
+        self.0.worker()
     }
 }

@@ -109,7 +109,16 @@ impl ChunkedDecoder {
     /// 400 for a malformed body, 413 as soon as a size line goes past the body's limit, 431 for too many trailers
     /// (RFC 6585 section 5). The decoder then stays failed, and `body` may have grown.
     pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Error> {
-        let answer = self.run(input, body);
+        self.decode_to(input, &mut |data: &[u8]| body.extend_from_slice(data))
+    }
+
+    /// The same, with each piece of the body given to `sink`.
+    pub(super) fn decode_to(
+        &mut self,
+        input: &[u8],
+        sink: &mut impl FnMut(&[u8]),
+    ) -> Result<(usize, bool), Error> {
+        let answer = self.run(input, sink);
         if let Err(error) = answer {
             self.state = State::Failed(error);
         }
@@ -129,7 +138,7 @@ impl ChunkedDecoder {
         self.received
     }
 
-    fn run(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Error> {
+    fn run(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<(usize, bool), Error> {
         let mut at = 0;
         loop {
             match self.state {
@@ -139,7 +148,7 @@ impl ChunkedDecoder {
                     let rest = &input[at..];
                     let wanted = usize::try_from(self.chunk).unwrap_or(usize::MAX);
                     let data = &rest[..rest.len().min(wanted)];
-                    body.extend_from_slice(data);
+                    sink(data);
                     at += data.len();
                     self.chunk -= data.len() as u64;
                     self.received += data.len() as u64;

@@ -154,7 +154,8 @@ fn transfer_encoding(codings: &[u8]) -> Result<Framing, Error> {
     Err(bad("a Transfer-Encoding that does not end the body"))
 }
 
-fn content_length(digits: &[u8]) -> Result<u64, Error> {
+/// The number that `digits` are.
+pub(super) fn content_length(digits: &[u8]) -> Result<u64, Error> {
     const BAD: Error = bad("a bad Content-Length");
     if digits.is_empty() {
         return Err(BAD);

@@ -3,6 +3,7 @@
 //! What lies inside:
 //!
 //! - [`Head`] reads one request's head, and decides how its body is framed ([`Framing`]);
+//! - `AnswerReader` reads answers, for who asks;
 //! - [`ChunkedDecoder`] takes the chunks off a body;
 //! - [`encode`] writes status lines, fields and chunks;
 //! - [`ProxyHeader`] and [`forwarded_client`] read who a proxy says is behind it;
@@ -17,6 +18,7 @@
 //! It leaves to the server: buffers, timeouts, 408, whether a body may still come, and closing after an [`Error`].
 //! It leaves to the application: routes, dot segments in a path, and what a field means beyond framing.
 
+mod answer;
 mod chunked;
 mod conditional;
 mod cookie;
@@ -36,6 +38,11 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+#[cfg_attr(
+    not(feature = "loadtest"),
+    allow(unused_imports, reason = "a load test alone names both")
+)]
+pub(crate) use answer::{AnswerEnd, AnswerReader};
 pub use chunked::{ChunkedDecoder, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, MAX_TRAILER_FIELDS};
 pub use conditional::{Conditions, ETag, Validators, Verdict};
 pub use cookie::{cookie_pairs, is_cookie_domain, is_cookie_path, is_cookie_value};

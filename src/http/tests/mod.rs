@@ -1,6 +1,7 @@
 //! Tests of the protocol: a reader that drives the parsers as a server would, and what every way of feeding it must
 //! give. The raw requests are in `tests/wire`.
 
+mod answer;
 mod chunked;
 mod conditional;
 mod cookie;

@@ -64,6 +64,21 @@ impl Reactor {
         Ok(())
     }
 
+    /// As [`Reactor::wait`] with a deadline that is kept to the microsecond, for a system call more:
+    /// epoll_wait(2) knows whole milliseconds only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reactor::wait`].
+    #[cfg(feature = "loadtest")]
+    pub(crate) fn wait_finely(&mut self, deadline: Instant) -> io::Result<()> {
+        let time = deadline.saturating_duration_since(Instant::now());
+        if !time.is_zero() {
+            sys::epoll::wait_finely(self.poll.as_raw_fd(), time)?;
+        }
+        self.wait(Some(self.now))
+    }
+
     /// Somebody has read the clock in the meantime.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
@@ -227,5 +242,33 @@ pub(crate) mod token {
                 generation: (token >> 32) as u32,
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "loadtest"))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_fine_wait_ends_neither_early_nor_by_the_millisecond() {
+        let mut reactor = Reactor::new().expect("a set");
+        let waker = reactor.waker(0).expect("a waker");
+        let shortest = (0..20)
+            .map(|_| {
+                let begin = Instant::now();
+                let deadline = begin + Duration::from_micros(200);
+                reactor.wait_finely(deadline).expect("a wait");
+                assert!(reactor.now() >= deadline);
+                reactor.now() - begin
+            })
+            .min();
+        assert!(shortest < Some(Duration::from_micros(900)), "{shortest:?}");
+
+        waker.wake();
+        let far = Instant::now() + Duration::from_secs(60);
+        reactor.wait_finely(far).expect("a wait");
+        assert!(reactor.now() < far);
+        assert_eq!(reactor.ready().count(), 1);
     }
 }

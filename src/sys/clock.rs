@@ -16,6 +16,23 @@ pub(crate) fn monotonic() -> Duration {
         .expect("every Linux has a monotonic clock")
 }
 
+/// The CPU time that the calling thread took so far, to the nanosecond; see clock_gettime(2).
+#[cfg(feature = "loadtest")]
+pub(crate) fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Has waits of the calling thread end when they should: by itself the kernel puts such off that lie
+/// within 50 microseconds of each other; see `PR_SET_TIMERSLACK` in prctl(2).
+///
+/// # Errors
+///
+/// Those of prctl.
+#[cfg(feature = "loadtest")]
+pub(crate) fn wake_in_time() -> std::io::Result<()> {
+    Ok(nix::sys::prctl::set_timerslack(1)?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
@@ -32,6 +49,19 @@ mod tests {
         let outer = monotonic() - outer;
         assert!(inner >= Duration::from_millis(2));
         assert!(outer >= inner, "{outer:?} around {inner:?}");
+    }
+
+    #[cfg(feature = "loadtest")]
+    #[test]
+    fn a_thread_that_waits_takes_no_cpu_time() {
+        wake_in_time().expect("a number that is allowed");
+        let before = thread_cpu();
+        thread::sleep(Duration::from_millis(20));
+        let waited = thread_cpu() - before;
+        assert!(waited < Duration::from_millis(15), "{waited:?}");
+        while thread_cpu() < before + Duration::from_millis(20) {
+            std::hint::spin_loop();
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) mod directory;
 pub(crate) mod epoll;
 pub(crate) mod exec;
 pub(crate) mod fds;
+#[cfg(feature = "loadtest")]
+pub(crate) mod group;
 pub(crate) mod lines;
 pub(crate) mod listener;
 #[cfg(feature = "sessions")]

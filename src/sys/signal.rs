@@ -92,6 +92,21 @@ impl AsRawFd for SignalFd {
     }
 }
 
+/// Whether this process was told to ignore a signal, as nohup(1) does; see `SigIgn` in
+/// proc_pid_status(5). False where that cannot be read.
+#[cfg(feature = "compare")]
+pub(crate) fn is_ignored(number: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(number - 1).unwrap_or(u32::MAX);
+    mask.unwrap_or_default()
+        .checked_shr(bit)
+        .unwrap_or_default()
+        & 1
+        == 1
+}
+
 /// Has writing to a closed pipe or socket fail with `EPIPE` and nothing else; see `SIGPIPE` in
 /// signal(7).
 ///
@@ -186,6 +201,11 @@ mod tests {
     #[test]
     fn broken_pipes_can_be_ignored() {
         ignore_broken_pipe();
+        #[cfg(feature = "compare")]
+        {
+            assert!(is_ignored(libc::SIGPIPE));
+            assert!(!is_ignored(libc::SIGSEGV) && !is_ignored(0) && !is_ignored(1000));
+        }
         let (ours, theirs) = super::super::socket::pair_stream().expect("a pair");
         drop(theirs);
         let error = super::super::socket::write(ours.as_fd(), b"x").expect_err("nobody reads");

@@ -162,6 +162,10 @@ pub(crate) enum Place {
     /// TCP, over IPv4 or IPv6.
     Inet(std::net::SocketAddr),
     /// A Unix socket's path.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "load is made over TCP alone")
+    )]
     Unix(std::path::PathBuf),
 }
 

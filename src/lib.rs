@@ -26,6 +26,7 @@
 //! | `json` | messages and bodies of any serde type, `LogFormat::Json` | by `cli` |
 //! | `control` | the control socket, upgrade in place; brings `json` | by `cli` |
 //! | `loadtest` | [`loadtest`], the load generator; brings `json` and `websocket` | by `cli` |
+//! | `compare` | [`compare`], processes and threads under the same load; brings `control` and `loadtest` | by `cli` |
 //! | `cli` | the command, and [`cli`] for a program of its own kind | yes |
 //!
 //! # The floors
@@ -35,6 +36,7 @@
 //! | floor | modules | owns |
 //! |--:|---|---|
 //! | 7 | `cli`, `demo`, `main` | flags, printing; the built-in application |
+//! | 7 | `compare` | one application as processes and as threads under the same load |
 //! | 6 | `primary` | the supervisor, the scheduler, what carries workers |
 //! | 6 | `loadtest` | the load generator; it sees `net`, `http` and `metrics` alone |
 //! | 5 | `worker` | one worker: its channel and its server, as a process or as a thread alike |
@@ -42,6 +44,7 @@
 //! | 3 | `app` | what users write against: routes, requests, responses |
 //! | 2 | `ipc`, `pool` | the talk of primary and workers; threads for CPU-heavy handlers |
 //! | 2 | `client` | the talk with a running cluster's control socket |
+//! | 2 | `spawn` | servers that are started to be measured, and their end |
 //! | 1 | `net`; `http`, `metrics`, `board` | readiness, timers; pure protocol, counters, the scoreboard |
 //! | 1 | `status`, `runtime` | what a cluster says of itself, as JSON and Prometheus text; where its socket is |
 //! | 0 | `sys` | every system call; the only `unsafe` |
@@ -76,6 +79,8 @@ mod app;
 mod board;
 #[cfg(feature = "control")]
 mod client;
+#[cfg(feature = "compare")]
+pub mod compare;
 pub mod http;
 mod ipc;
 #[cfg(feature = "loadtest")]
@@ -87,6 +92,8 @@ mod primary;
 #[cfg(feature = "control")]
 mod runtime;
 mod server;
+#[cfg(feature = "loadtest")]
+mod spawn;
 #[cfg(feature = "control")]
 mod status;
 mod sys;

@@ -2,8 +2,11 @@
 //!
 //! The options of `serve` are the one list that there is: variables, keys of `mcluster.toml` and
 //! what `mcluster config` prints are derived from it by `sources`, `file` and `show`.
-//! Those of the commands that steer a running cluster are with `steer`.
+//! Those of the commands that steer a running cluster are with `steer`, those of the load test with
+//! `loadtest`, those of the comparison with `compare`.
 
+use super::compare;
+use super::loadtest::Options;
 use super::sessions::Place;
 use super::steer::Steer;
 use super::values::{
@@ -45,6 +48,10 @@ pub(super) enum Command {
     },
     #[command(flatten)]
     Steer(Steer),
+    /// Send requests to a server, and say what came of them
+    Loadtest(Box<Options>),
+    /// Compare the built-in application as one worker, as processes, as threads, and with a pool
+    Compare(Box<compare::Options>),
     /// Print a script that completes this command's words in a shell
     Completions {
         /// Which shell
@@ -59,7 +66,10 @@ impl Cli {
             Command::Serve(serve) | Command::Check(serve) | Command::Config { serve, .. } => {
                 Some(serve)
             }
-            Command::Steer(_) | Command::Completions { .. } => None,
+            Command::Steer(_)
+            | Command::Loadtest(_)
+            | Command::Compare(_)
+            | Command::Completions { .. } => None,
         }
     }
 }

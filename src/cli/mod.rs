@@ -3,11 +3,14 @@
 //! `flags` says what may be written, `values` reads the words of single flags, `file` those of
 //! `mcluster.toml`, and `sources` says which of them counts; `show` prints what came of it. Here
 //! they become a [`Cluster`], and in `sessions` what keeps its sessions. `steer` is for a cluster that runs already: by the crate's `client` it asks, in
-//! `table` and `events` it shows. Owns stdout (the `listening on` lines) and the log on stderr.
+//! `table` and `events` it shows. `loadtest` sends requests to any server, `compare` measures
+//! processes against threads. Owns stdout (the `listening on` lines) and the log on stderr.
 
+mod compare;
 mod events;
 mod file;
 mod flags;
+mod loadtest;
 mod sessions;
 mod show;
 mod sources;
@@ -65,6 +68,11 @@ fn obey(said: Said) -> crate::Result<()> {
         Command::Config { json: true, .. } => print(&show::json(&said)?),
         Command::Config { json: false, .. } => print(&show::toml(&said)?),
         Command::Steer(steer) => steer::obey(steer),
+        Command::Loadtest(options) => {
+            start_log();
+            loadtest::obey(options)
+        }
+        Command::Compare(options) => compare::obey(options),
         Command::Completions { shell } => print(&completions(*shell)),
     }
 }

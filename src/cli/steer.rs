@@ -94,16 +94,16 @@ pub(super) enum Steer {
 }
 
 /// Which cluster.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(super) struct Cluster {
     /// The cluster's name
     #[arg(long, env = "MCLUSTER_NAME", value_parser = name, default_value = runtime::USUAL_NAME)]
-    name: String,
+    pub(super) name: String,
 
     /// Its control socket
     /// [default: NAME.sock in the runtime directory]
     #[arg(long, value_name = "PATH", env = "MCLUSTER_CONTROL")]
-    control: Option<PathBuf>,
+    pub(super) control: Option<PathBuf>,
 }
 
 /// Which cluster, and for whom the answer is.
@@ -118,7 +118,7 @@ pub(super) struct Wanted {
 }
 
 /// `words` as they stand in a query: all but what means nothing there by its number.
-fn escaped(words: &str) -> String {
+pub(super) fn escaped(words: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
     let escape = |byte: u8| match plain(byte) {
         true => char::from(byte).to_string(),
@@ -161,7 +161,7 @@ pub(super) fn obey(steer: &Steer) -> Result<()> {
 }
 
 impl Cluster {
-    fn path(&self) -> Result<PathBuf> {
+    pub(super) fn path(&self) -> Result<PathBuf> {
         match &self.control {
             Some(path) if path == Path::new("off") => Err(Error::Settings(
                 "--control off: a cluster without a control socket cannot be steered".to_owned(),
@@ -172,7 +172,7 @@ impl Cluster {
     }
 
     /// Sends a request and waits for the beginning of its answer.
-    fn ask(
+    pub(super) fn ask(
         &self,
         method: &str,
         target: &str,
@@ -183,7 +183,7 @@ impl Cluster {
         client::request(stream, method, target).map_err(|why| self.failed(why))
     }
 
-    fn unreachable(&self, source: io::Error) -> Error {
+    pub(super) fn unreachable(&self, source: io::Error) -> Error {
         Error::Unreachable {
             name: self.name.clone(),
             path: self.path().unwrap_or_default(),
@@ -192,7 +192,7 @@ impl Cluster {
     }
 
     /// Somebody is there. Who says nothing is as good as nobody.
-    fn failed(&self, source: io::Error) -> Error {
+    pub(super) fn failed(&self, source: io::Error) -> Error {
         match source.kind() {
             ErrorKind::TimedOut => self.unreachable(source),
             _ => Error::Io {
@@ -203,7 +203,7 @@ impl Cluster {
     }
 
     /// Asks how the cluster is, and what it has said.
-    fn status(&self) -> Result<(Vec<u8>, Status)> {
+    pub(super) fn status(&self) -> Result<(Vec<u8>, Status)> {
         let answer = self.ask("GET", "/status", Some(PATIENCE))?.whole();
         let answer = answer.map_err(|why| self.failed(why))?;
         let status = understood(&answer).map_err(|why| self.failed(io::Error::other(why)))?;
@@ -227,7 +227,7 @@ fn understood(answer: &Answer) -> std::result::Result<Status, String> {
 }
 
 /// What an answer says, as one line.
-fn said(answer: &Answer) -> String {
+pub(super) fn said(answer: &Answer) -> String {
     let what = match serde_json::from_slice::<Outcome>(&answer.body) {
         Ok(outcome) => outcome.what,
         Err(_) => {
@@ -355,7 +355,7 @@ fn list(json: bool) -> Result<()> {
 }
 
 /// The control sockets in a directory, by name; none where there is no directory.
-fn sockets(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn sockets(directory: &Path) -> Result<Vec<PathBuf>> {
     let failed = |source| Error::Io {
         what: "the runtime directory",
         source,
@@ -379,7 +379,7 @@ fn sockets(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// How the cluster behind a socket is, or why it does not say.
-fn look(path: &Path) -> std::result::Result<Status, String> {
+pub(super) fn look(path: &Path) -> std::result::Result<Status, String> {
     let answer = client::connect(path, Some(SHORT_PATIENCE))
         .and_then(|stream| client::request(stream, "GET", "/status"))
         .and_then(Incoming::whole);

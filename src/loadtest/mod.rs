@@ -7,15 +7,28 @@
 //! # The line of one request
 //!
 //! `plan` says what is wanted → `pace` says when → `lane` (one thread, one loop) picks a connection →
-//! `conn` writes, reads → `http` head, framing → `tally` counts → `report`.
+//! `conn` writes, reads → `speech`, `http` head, framing → `tally` counts → `outcome` adds up → `report`.
 
-#![allow(dead_code)]
-
+mod addresses;
+mod conn;
+pub(crate) mod echo;
 mod error;
+mod lane;
 mod latency;
+mod outcome;
+mod pace;
 mod plan;
 pub(crate) mod report;
 mod running;
+pub(crate) mod show;
+mod speech;
+mod tally;
+pub(crate) mod target;
+pub(crate) mod template;
+mod timeline;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::{Error, Result};
 pub use latency::Latency;

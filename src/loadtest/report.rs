@@ -69,9 +69,9 @@ impl fmt::Display for Trouble {
 pub struct Errors([u64; Trouble::ALL.len()]);
 
 impl Errors {
-    /// Counts one.
-    pub(crate) fn count(&mut self, trouble: Trouble) {
-        self.0[trouble as usize] += 1;
+    /// Counts so many.
+    pub(crate) fn count_many(&mut self, trouble: Trouble, count: u64) {
+        self.0[trouble as usize] += count;
     }
 
     /// Counts what another one has counted.
@@ -211,6 +211,8 @@ pub struct Stage {
     pub failures: u64,
     /// Requests that ended in it without an answer.
     pub errors: Errors,
+    /// Requests that were sent once more in it, as [`Report::retried`].
+    pub retried: u64,
     /// The longest that an answer in it took (from its planned time, where there is a rate).
     #[serde(rename = "max_us", serialize_with = "micros")]
     pub max: Duration,
@@ -268,6 +270,9 @@ pub struct Report {
     pub bytes: Bytes,
     /// Connections that were opened.
     pub connections: u64,
+    /// Requests that were sent once more on a new connection, since the server had closed the kept one
+    /// in good order (RFC 9112 section 9.3.1). They count once in everything else, and are no errors.
+    pub retried: u64,
     /// Who answered, most answers first; empty where nobody says.
     pub workers: Vec<Share>,
     /// Jain's fairness index over them, from 1/n to 1; None where nobody says who answered.
@@ -331,9 +336,9 @@ mod tests {
     fn errors_by_kind() {
         let mut errors = Errors::default();
         for trouble in Trouble::ALL {
-            errors.count(trouble);
+            errors.count_many(trouble, 1);
         }
-        errors.count(Trouble::Reset);
+        errors.count_many(Trouble::Reset, 1);
         let mut sum = errors;
         sum.add(&errors);
         assert_eq!((errors.total(), sum.total()), (9, 18));

@@ -59,7 +59,7 @@ impl fmt::Display for Workers {
 
 impl Workers {
     /// The number, and why that many.
-    pub(super) fn resolve(self, cpus: &cpu::Cpus) -> (usize, String) {
+    pub(crate) fn resolve(self, cpus: &cpu::Cpus) -> (usize, String) {
         let (count, how) = match self {
             Self::Max => (cpus.count, "max"),
             Self::MaxMinusOne => (cpus.count - 1, "max-1"),

@@ -2,7 +2,8 @@
 //!
 //! `support` runs it, `turns` says beside whom, `lines` what it says, `steered` one with a control
 //! socket, `client` talks to it, `watch` looks at its processes, `network` has machines of its own,
-//! `load` and `traffic` keep many connections busy; each other file is a part of the contract. Tests
+//! `load` and `traffic` keep many connections busy,
+//! `generator` is our load generator and `plain_server` what it is held against; each other file is a part of the contract. Tests
 //! wait for lines and states, never for a time, and leave nothing behind.
 
 #![allow(clippy::unwrap_used)] // In helpers of tests as in tests: the caller is who failed.
@@ -10,6 +11,7 @@
 mod belonging;
 mod changes;
 mod client;
+mod compare;
 mod config;
 mod control;
 mod crash;
@@ -20,22 +22,34 @@ mod edge;
 mod endings;
 mod events;
 mod examples;
+mod experiment;
 mod fairness;
 mod files;
+mod generator;
 mod idle;
 mod kills;
 mod lines;
 mod listen;
 mod load;
+mod loadtest;
+mod loadtest_asks;
+mod loadtest_cli;
+mod loadtest_cluster;
+mod loadtest_faults;
+mod loadtest_pages;
+mod loadtest_rate;
 #[cfg(feature = "redis")]
 mod machines;
 mod manual;
+mod manual_compare;
+mod manual_loadtest;
 mod modes;
 #[cfg(feature = "redis")]
 mod network;
 mod notify;
 mod pages;
 mod peeks;
+mod plain_server;
 mod policies;
 mod recycle;
 #[cfg(feature = "redis")]

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::Command;
 
-pub(crate) const MAN: [&str; 4] = [
+pub(crate) const MAN: [&str; 6] = [
     "man/mcluster.1",
+    "man/mcluster-compare.1",
+    "man/mcluster-loadtest.1",
     "man/mcluster.toml.5",
     "man/mcluster-security.7",
     "man/mcluster-state.7",
@@ -29,7 +31,7 @@ pub(crate) fn help(arguments: &[&str]) -> String {
 }
 
 /// What stands in `text` between `start` and `end`.
-fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
+pub(crate) fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     text.split_once(start)?.1.split(end).next()
 }
 
@@ -78,7 +80,7 @@ pub(crate) fn items(section: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// The long flags in a line of the manual page.
-fn long_flags(line: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn long_flags(line: &str) -> impl Iterator<Item = &str> {
     let words: Vec<_> = line.split_whitespace().collect();
     let pairs = (1..words.len()).filter(move |&at| words[at - 1] == "Fl");
     let words: Vec<_> = line.split_whitespace().collect();
@@ -99,7 +101,14 @@ fn the_manual_page_has_every_command() {
         .filter_map(|line| line.split_whitespace().next())
         .filter(|name| *name != "help")
         .collect();
-    let others = ["serve", "check", "config", "completions"];
+    let others = [
+        "serve",
+        "check",
+        "config",
+        "completions",
+        "loadtest",
+        "compare",
+    ];
     let known: BTreeSet<_> = others.into_iter().chain(STEERING).collect();
     assert_eq!(names, known);
     let synopsis = section("SYNOPSIS");

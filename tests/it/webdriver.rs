@@ -110,6 +110,18 @@ impl Browser {
         self.post("goog/cdp/execute", &json!({"cmd": command, "params": size}));
     }
 
+    /// Makes the page believe that its reader prefers `light` or `dark`.
+    #[track_caller]
+    pub(crate) fn prefer(&self, scheme: &str) {
+        let wish = json!({"name": "prefers-color-scheme", "value": scheme});
+        let media = json!({"features": [wish]});
+        let command = "Emulation.setEmulatedMedia";
+        self.post(
+            "goog/cdp/execute",
+            &json!({"cmd": command, "params": media}),
+        );
+    }
+
     /// The errors in the console since they were last asked for: exceptions, answers that were no
     /// success, what the page's security policy forbade.
     #[track_caller]

@@ -8,6 +8,8 @@
 // Clippy knows tests by an attribute that these do not have.
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+#[cfg(feature = "compare")]
+mod compare;
 mod ends;
 mod farewells;
 mod harness;
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
         return programs::main(&words);
     }
     let mut tests = harness::Tests::default();
+    #[cfg(feature = "compare")]
+    compare::add(&mut tests);
     ends::add(&mut tests);
     farewells::add(&mut tests);
     messages::add(&mut tests);

@@ -3,6 +3,8 @@
 //! Owns what they have in common: how a program is found by its name, how events are put into
 //! lines, and the log. Which lines are right is for the driver to judge.
 
+#[cfg(feature = "compare")]
+mod compare;
 mod ends;
 mod farewells;
 mod listens;
@@ -55,6 +57,10 @@ pub(crate) fn main(words: &str) -> ExitCode {
         mode: mode.parse().expect("a mode"),
         words: words.collect(),
     };
+    #[cfg(feature = "compare")]
+    if name == "compare" {
+        return ended(compare::run());
+    }
     let cluster = match name.as_str() {
         "ends" => ends::cluster(&call),
         "farewells" => farewells::cluster(&call),
@@ -74,7 +80,12 @@ pub(crate) fn main(words: &str) -> ExitCode {
         "env" => listens::with_env(&call),
         _ => panic!("no program {name:?}"),
     };
-    match cluster.run() {
+    ended(cluster.run())
+}
+
+/// Says how it ended.
+fn ended(result: mcluster::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => {
             say("ran: ok");
             ExitCode::SUCCESS

@@ -1,0 +1,236 @@
+//! Servers that misbehave: each request ends as one kind of trouble, and the run goes on.
+
+use super::*;
+use crate::loadtest::Trouble;
+use std::time::{Duration, Instant};
+
+/// Runs so many requests, all of which must end in that kind of trouble.
+fn all_end(plan: Loadtest, number: u64, trouble: Trouble) -> Report {
+    let report = plan.requests(number).run().unwrap();
+    assert_eq!(report.completed, number, "{report:?}");
+    assert_eq!(report.errors.of(trouble), number, "{report:?}");
+    assert_eq!(report.total_errors, number);
+    assert_adds_up(&report);
+    report
+}
+
+#[test]
+fn nobody_listens() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let plan = Loadtest::new(&format!("http://{address}/"));
+    for keep in [true, false] {
+        let plan = plan.clone().keep_alive(keep).concurrency(3).cores(2);
+        let report = all_end(plan, 20, Trouble::Refused);
+        assert_eq!(report.connections, 0);
+    }
+    // A dead server costs no CPU.
+    let report = plan
+        .concurrency(5)
+        .time(Duration::from_millis(300))
+        .run()
+        .unwrap();
+    assert_eq!(report.errors.of(Trouble::Refused), report.completed);
+    assert!(
+        (5..=200).contains(&report.completed),
+        "{}",
+        report.completed
+    );
+}
+
+#[test]
+fn localhost_is_found_where_a_browser_finds_it() {
+    let server = Server::polite();
+    let url = format!("http://localhost:{}/", server.address.port());
+    let report = Loadtest::new(&url)
+        .requests(20)
+        .concurrency(4)
+        .run()
+        .unwrap();
+    assert_eq!(
+        (report.completed, report.total_errors),
+        (20, 0),
+        "{report:?}"
+    );
+    assert_eq!(report.connections, 20);
+}
+
+#[test]
+fn garbage() {
+    let server = Server::new(|client| {
+        client.take();
+        client.say(b"SSH-2.0-nothing\r\n");
+    });
+    for keep in [true, false] {
+        all_end(
+            server.plan().keep_alive(keep).concurrency(2),
+            10,
+            Trouble::Parse,
+        );
+    }
+}
+
+#[test]
+fn half_an_answer() {
+    let server = Server::new(|client| {
+        client.take();
+        client.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal");
+    });
+    for keep in [true, false] {
+        let plan = server.plan().keep_alive(keep).concurrency(2);
+        let report = all_end(plan, 10, Trouble::Closed);
+        assert_eq!(report.retried, 0);
+    }
+}
+
+#[test]
+fn hung_up_on() {
+    let server = Server::new(|client| {
+        client.take();
+    });
+    all_end(server.plan().concurrency(2), 10, Trouble::Closed);
+    // The first request of a connection is never sent again.
+    let report = all_end(server.plan().keep_alive(true), 10, Trouble::Closed);
+    assert_eq!(report.retried, 0);
+    assert_eq!(server.seen(), 20);
+}
+
+#[test]
+fn resets() {
+    let server = Server::new(|client| {
+        client.take();
+        client.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal");
+        crate::sys::socket::reset(std::os::fd::AsFd::as_fd(&client.stream));
+    });
+    for keep in [true, false] {
+        all_end(
+            server.plan().keep_alive(keep).concurrency(2),
+            10,
+            Trouble::Reset,
+        );
+    }
+}
+
+#[test]
+fn no_answer_in_time() {
+    // Takes requests and says nothing until the client hangs up.
+    let server = Server::new(|client| while client.take() {});
+    let plan = server
+        .plan()
+        .concurrency(2)
+        .timeout(Duration::from_millis(30));
+    for plan in [
+        plan.clone(),
+        plan.clone().keep_alive(true),
+        plan.pipeline(3),
+    ] {
+        let begin = Instant::now();
+        all_end(plan, 6, Trouble::TimedOut);
+        let took = begin.elapsed();
+        assert!((30..3000).contains(&took.as_millis()), "{took:?}");
+    }
+}
+
+#[test]
+fn a_stalled_server_does_not_hold_up_the_end() {
+    let server = Server::new(|client| while client.take() {});
+    let plan = server.plan().concurrency(2).keep_alive(true);
+    let plan = plan.timeout(Duration::from_millis(100));
+    let report = plan
+        .clone()
+        .rate(50.0)
+        .time(Duration::from_millis(200))
+        .run()
+        .unwrap();
+    assert_eq!(report.completed, 10, "all that were planned: {report:?}");
+    assert_eq!(report.errors.of(Trouble::TimedOut), 10);
+    assert_adds_up(&report);
+
+    let running = plan.timeout(Duration::from_secs(600)).start().unwrap();
+    while server.seen() < 3 {
+        thread::yield_now();
+        if running.wait(Duration::ZERO) {
+            break;
+        }
+    }
+    drop(running);
+}
+
+#[test]
+fn connections_that_are_closed_between_requests_are_no_errors() {
+    // Without a word, with one, and with both after a while.
+    for (at, last) in [ANSWER, LAST_ANSWER].into_iter().enumerate() {
+        for every in [1, 3, 10] {
+            let server = Server::new(move |client| {
+                for _ in 1..every {
+                    if !(client.take() && client.answer()) {
+                        return;
+                    }
+                }
+                if client.take() {
+                    client.say(last);
+                }
+            });
+            for pipeline in [1, 4] {
+                let plan = server.plan().requests(60).concurrency(3).keep_alive(true);
+                let report = plan.pipeline(pipeline).run().unwrap();
+                assert_eq!(
+                    (report.completed, report.total_errors),
+                    (60, 0),
+                    "{report:?}"
+                );
+                assert!(report.connections >= 60 / every, "{report:?}");
+                if at == 1 && pipeline == 1 {
+                    assert_eq!(report.retried, 0);
+                }
+                assert_adds_up(&report);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_may_not_be_repeated_is_an_error() {
+    let server = Server::new(|client| {
+        if client.take() && client.answer() {
+            client.take();
+        }
+    });
+    let plan = server.plan().requests(20).concurrency(1).keep_alive(true);
+    let report = plan.clone().method("POST").run().unwrap();
+    assert_eq!((report.completed, report.retried), (20, 0), "{report:?}");
+    assert_eq!(report.errors.of(Trouble::Closed), 10, "{report:?}");
+    let report = plan.run().unwrap();
+    assert_eq!((report.total_errors, report.retried), (0, 19), "{report:?}");
+    assert_eq!(report.stages[0].retried, 19);
+}
+
+#[test]
+fn work_that_dies_halfway_is_an_error_though_the_connection_was_kept() {
+    let server = Server::new(|client| {
+        if client.take() && client.answer() && client.take() {
+            thread::sleep(Duration::from_millis(250));
+        }
+    });
+    let plan = server.plan().requests(4).concurrency(1).keep_alive(true);
+    let report = plan.run().unwrap();
+    assert_eq!(report.errors.of(Trouble::Closed), 2, "{report:?}");
+}
+
+#[test]
+fn a_parting_word_on_an_idle_connection_is_nobodys_answer() {
+    let server = Server::new(|client| {
+        if client.take() && client.answer() {
+            client.say(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let plan = server.plan().requests(5).rate(50.0).concurrency(1);
+    let report = plan.keep_alive(true).run().unwrap();
+    assert_eq!(
+        (report.statuses[&200], report.completed),
+        (5, 5),
+        "{report:?}"
+    );
+}

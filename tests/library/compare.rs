@@ -1,0 +1,29 @@
+//! A program that compares its own application as one worker, as processes and as threads.
+
+use crate::harness::Tests;
+use crate::run::{Mode, Run};
+
+pub(crate) fn add(tests: &mut Tests) {
+    tests.add("compare::ones_own_application", ones_own_application);
+}
+
+fn ones_own_application() {
+    let mut run = Run::start("compare", Mode::Processes, &[]);
+    let said = run.end();
+    let text = said.join("\n");
+    for words in [
+        "2 workers on ",
+        "processes+pool",
+        "hello",
+        "crash",
+        "PSS under load",
+        "On /, ",
+    ] {
+        assert!(text.contains(words), "{words:?}: {text}");
+    }
+    // Nothing heavy was named.
+    assert!(
+        !said.iter().any(|line| line == "heavy" || line == "mixed"),
+        "{text}"
+    );
+}

@@ -10,6 +10,12 @@ use std::time::{Duration, Instant};
 /// From this share of its time on, a busy thread is what limits.
 const BUSY: f64 = 0.9;
 
+/// Of its time on, that it was not waiting: below this share of it on a CPU, a thread waited for one.
+const STARVED: f64 = 0.7;
+
+/// In a shorter run a busy thread says nothing: it made connections.
+const LONG_ENOUGH: Duration = Duration::from_millis(500);
+
 /// Requests that were sent less late than that say nothing.
 const LATE: Duration = Duration::from_millis(10);
 
@@ -35,7 +41,8 @@ pub(super) fn report(run: Run<'_>, found: Vec<Found>, timeline: &mut Timeline) -
     let ended = found.iter().map(|lane| lane.ended).max();
     let elapsed = ended.unwrap_or(start).saturating_duration_since(start);
     let cpu = found.iter().map(|lane| lane.cpu).sum();
-    let busiest = found.iter().map(|lane| lane.busy).fold(0.0, f64::max);
+    let busiest = found.iter().max_by(|a, b| a.busy.total_cmp(&b.busy));
+    let (busiest, its_cpu) = busiest.map_or_else(Default::default, |lane| (lane.busy, lane.cpu));
     let cores = found.len();
 
     let mut tallies = found.into_iter().map(|lane| lane.tally);
@@ -58,7 +65,7 @@ pub(super) fn report(run: Run<'_>, found: Vec<Found>, timeline: &mut Timeline) -
         cpu,
         busiest,
         late_max: sum.late_max,
-        bottleneck: bottleneck(busiest, sum.late_max, felt),
+        bottleneck: bottleneck(busiest, its_cpu, elapsed, sum.late_max, felt),
     };
     Report {
         schema: SCHEMA,
@@ -111,13 +118,27 @@ fn rate(plan: &Loadtest, completed: u64, answers: u64, elapsed: Duration) -> f64
 
 /// Why the generator is likely to have been the bottleneck, if it is. Lateness counts where it is a good
 /// part of what is measured.
-fn bottleneck(busiest: f64, late: Duration, felt: &Latency) -> Option<String> {
-    if busiest > BUSY {
-        return Some(format!(
-            "a thread of the load generator was busy for {:.0} % of the run: with more of them \
-             (--cores) the server may show more",
-            busiest * 100.0
-        ));
+fn bottleneck(
+    busiest: f64,
+    its_cpu: Duration,
+    elapsed: Duration,
+    late: Duration,
+    felt: &Latency,
+) -> Option<String> {
+    if busiest > BUSY && elapsed >= LONG_ENOUGH {
+        let percent = busiest * 100.0;
+        let worked = its_cpu.as_secs_f64() >= STARVED * busiest * elapsed.as_secs_f64();
+        return Some(match worked {
+            true => format!(
+                "a thread of the load generator was busy for {percent:.0} % of the run: with more \
+                 threads the server may show more"
+            ),
+            false => format!(
+                "a thread of the load generator had work for {percent:.0} % of the run, but a CPU for \
+                 {:.0} % only: this machine was too busy for both",
+                its_cpu.as_secs_f64() / elapsed.as_secs_f64() * 100.0
+            ),
+        });
     }
     (late > LATE && late > felt.quantile(0.99) / 10).then(|| {
         format!(
@@ -138,10 +159,14 @@ mod tests {
     fn who_was_the_bottleneck() {
         let mut felt = Latency::default();
         (0..100).for_each(|_| felt.record(300 * MILLI));
-        let words = |busy, late| bottleneck(busy, late, &felt).unwrap_or_default();
-        assert_eq!(words(0.9, 20 * MILLI), "");
-        assert!(words(0.97, MILLI).contains("busy for 97 %"));
-        assert!(words(0.1, 40 * MILLI).contains("40.0 ms behind"));
+        let words = |busy, cpu, run, late| {
+            bottleneck(busy, cpu * MILLI, run * MILLI, late * MILLI, &felt).unwrap_or_default()
+        };
+        assert_eq!(words(0.9, 900, 1000, 20), "");
+        assert!(words(0.97, 900, 1000, 1).contains("busy for 97 %"));
+        assert!(words(0.97, 400, 1000, 1).contains("a CPU for 40 % only"));
+        assert_eq!(words(0.99, 3, 3, 1), "", "too short to say so");
+        assert!(words(0.1, 100, 1000, 40).contains("40.0 ms behind"));
     }
 
     #[test]

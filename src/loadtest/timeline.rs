@@ -16,6 +16,9 @@ const MOST: usize = 600;
 /// The most stretches whose histograms are kept for lanes that are late.
 const OPEN: usize = 8;
 
+/// A last stretch that is shorter than the others by this factor is a part of the one before it.
+const CRUMB: u32 = 2;
+
 /// How long a stretch is at first, for a run of that time.
 pub(super) fn length(limit: Option<Duration>) -> Duration {
     let (least, most) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -110,8 +113,18 @@ impl Timeline {
             self.place(Self::number(self.length, last).0);
         }
         let mut kept = std::mem::take(&mut self.kept);
-        if let Some(last) = kept.last_mut() {
-            last.length = elapsed.saturating_sub(last.at).min(last.length);
+        let Some(mut last) = kept.pop() else {
+            return kept;
+        };
+        let whole = last.length;
+        last.length = elapsed.saturating_sub(last.at).min(whole);
+        match kept.last_mut() {
+            // A rate of the last microseconds would say nothing.
+            Some(before) if last.length < whole / CRUMB => {
+                add(before, &last);
+                before.length += last.length;
+            }
+            _ => kept.push(last),
         }
         kept
     }
@@ -213,6 +226,18 @@ mod tests {
         assert!(kept[0].p50 < Duration::from_millis(2));
         assert_eq!((kept[3].at, kept[3].length), (3 * SECOND, SECOND / 2));
         assert_eq!(kept[1].length, SECOND);
+    }
+
+    #[test]
+    fn the_last_crumb_is_no_stretch_of_its_own() {
+        let mut all = Timeline::new(SECOND);
+        all.take(0, &mut stretch(&[1], 0));
+        all.take(1, &mut stretch(&[5], 1));
+        let kept = all.finish(SECOND + SECOND / 50);
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].answers, kept[0].errors), (2, 1));
+        assert_eq!(kept[0].length, SECOND + SECOND / 50);
+        assert!(kept[0].max >= Duration::from_millis(5));
     }
 
     #[test]

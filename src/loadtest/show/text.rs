@@ -240,6 +240,7 @@ fn stages(text: &mut String, stages: &[Stage]) {
         "answers",
         "failures",
         "lost",
+        "again",
         "longest",
         "lost by kind",
         "outcome",
@@ -256,13 +257,14 @@ fn stages(text: &mut String, stages: &[Stage]) {
             &stage.answers.to_string(),
             &stage.failures.to_string(),
             &stage.errors.total().to_string(),
+            &stage.retried.to_string(),
             &millis(stage.max),
             &or_dash((!lost.is_empty()).then(|| lost.join(", "))),
             &or_dash(stage.outcome.as_deref().map(plain)),
         ]));
     }
     text.push('\n');
-    *text += &aligned(&rows, &[0, 7, 8]);
+    *text += &aligned(&rows, &[0, 8, 9]);
 }
 
 /// Words that came from elsewhere, as one harmless line.
@@ -407,6 +409,7 @@ Fairness (Jain):     0.962
             "498",
             "1",
             "10",
+            "3",
             "900.000 ms",
             "reset 7, time-out 3",
             "2 workers listen again",

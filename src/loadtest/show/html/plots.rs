@@ -38,26 +38,8 @@ fn each<'a>(name: &'a str, timeline: &[Interval], of: impl Fn(&Interval) -> f64)
     Series { name, points }
 }
 
-/// The same where what is left over at the end has become a part of the stretch before: a rate of some
-/// microseconds says nothing, and would be the highest of all.
-pub(super) fn rounded_off(timeline: &[Interval]) -> Vec<Interval> {
-    let mut timeline = timeline.to_vec();
-    if let [.., before, last] = &mut timeline[..]
-        && last.length < before.length / 2
-    {
-        before.length += last.length;
-        before.answers += last.answers;
-        before.errors += last.errors;
-        before.p50 = before.p50.max(last.p50);
-        before.p99 = before.p99.max(last.p99);
-        before.max = before.max.max(last.max);
-        timeline.pop();
-    }
-    timeline
-}
-
 pub(super) fn over_time(report: &Report) -> String {
-    let timeline = &rounded_off(&report.timeline);
+    let timeline = &report.timeline;
     if timeline.is_empty() {
         return String::new();
     }

@@ -50,6 +50,7 @@ pub(super) fn stages(report: &Report) -> String {
         "answers",
         "status 400 or more",
         "no answer",
+        "sent again",
         "longest",
     ];
     let rows: Vec<_> = report
@@ -64,6 +65,7 @@ pub(super) fn stages(report: &Report) -> String {
                 whole(stage.answers),
                 whole(stage.failures),
                 kinds(stage),
+                whole(stage.retried),
                 span(stage.max),
             ]
         })

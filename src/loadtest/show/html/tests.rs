@@ -1,7 +1,7 @@
 //! The page of a report: of a full one, an empty one, and a hostile one.
 
 use super::super::page::tests::well_formed;
-use super::plots::{rounded_off, share};
+use super::plots::share;
 use super::*;
 use crate::loadtest::report::Trouble;
 use crate::loadtest::{Agent, Bytes, Errors, Generator, Interval, Latency, Share, Stage};
@@ -218,22 +218,4 @@ fn shares_in_words() {
         found,
         ["0 %", "50 %", "90 %", "95 %", "99 %", "99.9 %", "99.99 %"]
     );
-}
-
-#[test]
-fn the_rest_of_a_second_is_no_rate() {
-    let interval = |at, length, answers, p99| Interval {
-        at: Duration::from_millis(at),
-        length: Duration::from_millis(length),
-        answers,
-        p99: Duration::from_millis(p99),
-        ..Interval::default()
-    };
-    let whole = interval(0, 100, 10, 3);
-    let short = [whole.clone(), interval(100, 1, 2, 5)];
-    assert_eq!(rounded_off(&short), [interval(0, 101, 12, 5)]);
-    let long = [whole.clone(), interval(100, 60, 2, 5)];
-    assert_eq!(rounded_off(&long), long);
-    assert_eq!(rounded_off(std::slice::from_ref(&whole)), [whole]);
-    assert_eq!(rounded_off(&[]), []);
 }

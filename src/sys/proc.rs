@@ -66,6 +66,13 @@ pub(crate) fn thread_cpu_time(thread: i32) -> io::Result<Duration> {
     read_parsed(&format!("/proc/self/task/{thread}/stat"), parse_stat).map(ticks)
 }
 
+/// How long the calling thread was ready to run so far and had no CPU, to the nanosecond; see
+/// `schedstat` in the kernel's documentation. `None` where the kernel does not count it.
+#[cfg(feature = "loadtest")]
+pub(crate) fn run_delay() -> Option<Duration> {
+    parse_schedstat(&fs::read("/proc/thread-self/schedstat").ok()?)
+}
+
 /// The number that the kernel knows the calling thread by; see gettid(2).
 pub(crate) fn thread_id() -> i32 {
     gettid().as_raw()
@@ -123,6 +130,13 @@ fn parse_stat(text: &[u8]) -> Option<u64> {
     let user: u64 = fields.nth(14 - 3)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     user.checked_add(system)
+}
+
+/// The second number: nanoseconds on a run queue.
+#[cfg(feature = "loadtest")]
+fn parse_schedstat(text: &[u8]) -> Option<Duration> {
+    let nanos = str::from_utf8(text).ok()?.split_whitespace().nth(1)?;
+    nanos.parse().ok().map(Duration::from_nanos)
 }
 
 /// The number behind `oom_kill` in `memory.events` or `memory.oom_control`.
@@ -233,6 +247,19 @@ mod tests {
         );
         for bad in ["", "70 (x", "70 (x)", "70 (x) S 1 70 70 0 -1 4 1 2 0 0 12"] {
             assert_eq!(parse_stat(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[cfg(feature = "loadtest")]
+    #[test]
+    fn schedstat_is_read() {
+        let delay = parse_schedstat(b"800012 1500000 7\n");
+        assert_eq!(delay, Some(Duration::from_micros(1500)));
+        for bad in [&b""[..], b"1", b"1 x 2", b"\xff 1 2"] {
+            assert_eq!(parse_schedstat(bad), None);
+        }
+        if let Some(before) = run_delay() {
+            assert!(run_delay().is_some_and(|after| after >= before));
         }
     }
 

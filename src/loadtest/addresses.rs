@@ -12,6 +12,8 @@ const UNKNOWN: usize = usize::MAX;
 pub(super) struct Addresses {
     places: Vec<Place>,
     working: AtomicUsize,
+    /// Where connections begin while none has worked.
+    begin: AtomicUsize,
 }
 
 impl Addresses {
@@ -20,6 +22,7 @@ impl Addresses {
         Self {
             places,
             working: AtomicUsize::new(UNKNOWN),
+            begin: AtomicUsize::new(0),
         }
     }
 
@@ -31,7 +34,7 @@ impl Addresses {
     /// The one to begin with.
     pub(super) fn first(&self) -> usize {
         match self.working.load(Ordering::Relaxed) {
-            UNKNOWN => 0,
+            UNKNOWN => self.begin.load(Ordering::Relaxed),
             working => working,
         }
     }
@@ -42,6 +45,15 @@ impl Addresses {
             UNKNOWN => Some(index + 1).filter(|&next| next < self.places.len()),
             // Somebody else has found out meanwhile.
             working => (working != index).then_some(working),
+        }
+    }
+
+    /// That one did not answer in time: the next connection begins with the one after it.
+    pub(super) fn is_silent(&self, index: usize) {
+        if self.after(index).is_some() {
+            self.begin.store(index + 1, Ordering::Relaxed);
+        } else {
+            self.begin.store(0, Ordering::Relaxed);
         }
     }
 
@@ -69,6 +81,10 @@ mod tests {
             (all.first(), all.after(0), all.after(2)),
             (0, Some(1), None)
         );
+        all.is_silent(0);
+        assert_eq!((all.first(), all.after(1)), (1, Some(2)));
+        all.is_silent(2);
+        assert_eq!(all.first(), 0);
         all.works(1);
         all.works(2);
         assert_eq!(

@@ -14,9 +14,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long after a write the end of a kept connection may come and still be taken for one that the
-/// server began before it saw the request; two round trips are added.
-const JUST_SENT: Duration = Duration::from_millis(100);
+/// How long after a request its connection may be reset, beside two round trips, and the request still
+/// be taken for one that nobody read: the time that two busy machines take to come to it.
+const SOON: Duration = Duration::from_millis(5);
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) struct Conn {
     /// What the server must hear before any request.
     greeting: Vec<u8>,
     /// What must go out between two requests: answers to pings.
-    between: Vec<u8>,
+    between: Between,
     /// Bytes of requests still to be written.
     owed: usize,
     /// Requests without an answer, oldest first. While there is no connection they wait for one.
@@ -54,9 +54,12 @@ pub(super) struct Conn {
     pub(super) is_queued: bool,
     /// What was read asks for something to be written.
     pub(super) is_asked: bool,
+    /// Its oldest request is watched for its time-out.
+    pub(super) is_watched: bool,
+    /// Writing has failed since the other side knew nothing of the connection.
+    is_reset: bool,
     dialled: Instant,
     round_trip: Duration,
-    wrote: Instant,
 }
 
 impl Conn {
@@ -68,7 +71,7 @@ impl Conn {
             phase: Phase::Closed,
             reader: Speech::nobody(),
             greeting: Vec::new(),
-            between: Vec::new(),
+            between: Between::default(),
             owed: 0,
             pending: VecDeque::new(),
             has_answered: false,
@@ -76,9 +79,10 @@ impl Conn {
             is_paused: false,
             is_queued: false,
             is_asked: false,
+            is_watched: false,
+            is_reset: false,
             dialled: now,
             round_trip: Duration::ZERO,
-            wrote: now,
         }
     }
 
@@ -107,7 +111,7 @@ impl Conn {
 
     /// Whether there is something to write.
     pub(super) fn is_owing(&self) -> bool {
-        self.owed > 0 || !self.greeting.is_empty() || !self.between.is_empty()
+        self.owed > 0 || !self.greeting.is_empty() || !self.between.bytes.is_empty()
     }
 
     /// Begins to connect; everything pending will be written.
@@ -121,7 +125,8 @@ impl Conn {
         self.generation = self.generation.wrapping_add(1).max(1);
         self.phase = Phase::Connecting;
         (self.reader, self.greeting) = speech.begin();
-        self.between.clear();
+        self.between = Between::default();
+        self.is_reset = false;
         self.owed = self.pending.len() * speech.length();
         self.has_answered = false;
         self.dialled = now;
@@ -166,11 +171,10 @@ impl Conn {
     }
 
     /// Writes what fits: how many bytes.
-    pub(super) fn write(&mut self, speech: &Speech, now: Instant) -> io::Result<usize> {
+    pub(super) fn write(&mut self, speech: &Speech) -> io::Result<usize> {
         let Some(fd) = &self.socket else {
             return Ok(0);
         };
-        self.wrote = now;
         self.is_asked = false;
         let mut written = 0;
         loop {
@@ -179,8 +183,8 @@ impl Conn {
                 (&self.greeting[..], Some(Own::Greeting))
             } else if self.reader.is_greeting() {
                 return Ok(written);
-            } else if !self.between.is_empty() && self.owed.is_multiple_of(speech.length()) {
-                (&self.between[..], Some(Own::Between))
+            } else if !self.between.bytes.is_empty() && self.owed.is_multiple_of(speech.length()) {
+                (&self.between.bytes[..], Some(Own::Between))
             } else if self.owed > 0 {
                 (speech.next(self.owed), None)
             } else {
@@ -193,7 +197,7 @@ impl Conn {
             };
             match own {
                 Some(Own::Greeting) => drop(self.greeting.drain(..count)),
-                Some(Own::Between) => drop(self.between.drain(..count)),
+                Some(Own::Between) => self.between.wrote(count),
                 None => self.owed -= count,
             }
             written += count;
@@ -201,6 +205,11 @@ impl Conn {
                 return Ok(written);
             }
         }
+    }
+
+    /// Writing has failed.
+    pub(super) fn failed(&mut self, error: &io::Error) {
+        self.is_reset |= trouble(error) == Trouble::Reset;
     }
 
     /// Reads what there is; 0 is the end.
@@ -218,7 +227,7 @@ impl Conn {
             Came::Part | Came::Answer(_) => {}
             Came::Agreed => self.is_asked = true,
             Came::Asked(bytes) => {
-                self.between.extend_from_slice(bytes);
+                self.between.say(bytes);
                 self.is_asked = true;
             }
             Came::Over(bytes) => self.part(bytes),
@@ -249,13 +258,30 @@ impl Conn {
         self.reader.worker()
     }
 
-    /// Whether the end of the connection, which came at `now`, is the one that a server may begin at any
-    /// time between two requests (RFC 9112 section 9.3.1): this was a kept connection, no byte of an
-    /// answer came, and it came right after what was sent. What dies in the middle of its work is not
-    /// excused.
-    pub(super) fn is_race(&self, now: Instant) -> bool {
-        let since = now.saturating_duration_since(self.wrote);
-        self.has_answered && self.reader.is_idle() && since <= JUST_SENT + 2 * self.round_trip
+    /// How many of the requests on their way, the youngest, the server's process never read, as far as
+    /// TCP tells: the connection has ended at `now`, by a reset or in good order.
+    ///
+    /// A server may end a kept connection at any time between two requests (RFC 9112 section 9.3.1). Its
+    /// system answers by a reset what comes for a socket that is closed, or was closed before all that
+    /// had come was read: right after the request, that says that nobody read it. An end in good order
+    /// without one says that the process had read everything, unless it crossed the request on its way.
+    /// What dies later dies in the middle of its work, and is not excused.
+    pub(super) fn unread(&self, is_reset: bool, now: Instant) -> usize {
+        if !(self.has_answered && self.reader.is_idle()) {
+            return 0;
+        }
+        let window = match is_reset || self.is_reset || self.is_reset_since() {
+            true => SOON + 2 * self.round_trip,
+            false => self.round_trip,
+        };
+        let just = |sent: &&Sent| now.saturating_duration_since(sent.began) <= window;
+        self.pending.iter().rev().take_while(just).count()
+    }
+
+    /// Whether a reset has followed the end in good order, which alone is what reading tells of.
+    fn is_reset_since(&self) -> bool {
+        let error = self.outcome().err();
+        error.is_some_and(|error| trouble(&error) == Trouble::Reset)
     }
 
     /// Closes it. What is pending stays.
@@ -264,8 +290,34 @@ impl Conn {
         self.phase = Phase::Closed;
         self.owed = 0;
         self.greeting.clear();
-        self.between.clear();
+        self.between = Between::default();
         self.is_asked = false;
+    }
+}
+
+/// Frames that go out between two requests, at most two.
+#[derive(Debug, Default)]
+struct Between {
+    bytes: Vec<u8>,
+    /// How much of it is the rest of a frame that is half written.
+    half: usize,
+}
+
+impl Between {
+    /// One more is to be written. It takes the place of one that is not: the newest Pong answers all
+    /// (RFC 6455 section 5.5.3).
+    fn say(&mut self, frame: &[u8]) {
+        self.bytes.truncate(self.half);
+        self.bytes.extend_from_slice(frame);
+    }
+
+    /// So many bytes are written.
+    fn wrote(&mut self, count: usize) {
+        self.bytes.drain(..count);
+        self.half = match self.half.checked_sub(count) {
+            Some(half) => half,
+            None => self.bytes.len(),
+        };
     }
 }
 
@@ -312,6 +364,30 @@ pub(super) fn tries_next(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pongs_that_nobody_reads_take_the_place_of_each_other() {
+        let mut between = Between::default();
+        (0..1000).for_each(|_| between.say(b"old"));
+        between.say(b"first");
+        between.wrote(2);
+        (0..1000).for_each(|_| between.say(b"old"));
+        between.say(b"second");
+        assert_eq!(between.bytes, b"rstsecond", "none is cut off");
+        between.wrote(1);
+        between.say(b"third");
+        assert_eq!(between.bytes, b"stthird");
+        between.wrote(2);
+        between.say(b"fourth");
+        between.wrote(6);
+        assert!(between.bytes.is_empty() && between.half == 0);
+        between.say(b"fifth");
+        between.wrote(3);
+        between.say(b"sixth");
+        between.wrote(4);
+        between.say(b"seventh");
+        assert_eq!(between.bytes, b"xthseventh");
+    }
 
     #[test]
     fn errors_have_their_kinds() {

@@ -9,18 +9,16 @@
 //! takes one and goes to the end, which spreads the load over all connections.
 
 mod ends;
+mod reads;
 
 use super::conn::{Conn, Phase};
 use super::pace::{Pace, Turn};
-use super::report::Trouble;
 use super::running::{Halt, Shared};
-use super::speech::Came;
 use super::tally::{Sent, Tally};
-use crate::http::AnswerEnd;
-use crate::net::{Reactor, Ready, Timers, token};
-use crate::sys::clock;
-use std::collections::VecDeque;
-use std::mem;
+use crate::net::token::Key;
+use crate::net::{Reactor, Ready, Timers};
+use crate::sys::{clock, proc};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,9 +34,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How long those on their way are waited for after the end where no time-out was given.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// The kinds of timers.
-const TIMEOUT: u8 = 0;
-const PAUSED: u8 = 1;
+/// The kind of timer of places that wait for [`PAUSE`].
+const PAUSED: u8 = 0;
 
 /// What a lane has found.
 #[derive(Debug)]
@@ -47,7 +44,11 @@ pub(super) struct Found {
     pub(super) cpu: Duration,
     /// The share of its run that it was not waiting.
     pub(super) busy: f64,
+    /// How long of its run it was ready to run and had no CPU, where the system tells.
+    pub(super) delayed: Option<Duration>,
     pub(super) ended: Instant,
+    /// When it was told to send nothing more, if it was.
+    pub(super) stopped: Option<Instant>,
 }
 
 /// A lane, and its loop.
@@ -66,6 +67,10 @@ struct Desk {
     conns: Vec<Conn>,
     /// Places that have room for a request.
     free: VecDeque<u32>,
+    /// Places whose requests are to be sent once more: they wait for no other.
+    again: VecDeque<u32>,
+    /// Connections that had more to read than one turn has time for.
+    undrained: Vec<Key>,
     /// Since when there have been such without a break.
     free_since: Instant,
     /// Requests given out that have not ended.
@@ -75,11 +80,14 @@ struct Desk {
     next: Option<Instant>,
     /// The pace gives out no more.
     is_over: bool,
-    /// Somebody has said so.
-    is_stopped: bool,
+    /// Since somebody has said so.
+    stopped: Option<Instant>,
     /// When what has not ended is given up.
     end_by: Option<Instant>,
-    timers: Timers,
+    /// The places that wait before they connect again.
+    pauses: Timers,
+    /// With a time-out: places with a moment that is not after the beginning of their oldest request.
+    watched: BTreeSet<(Instant, u32)>,
     tally: Tally,
     buffer: Vec<u8>,
     /// The last reading of the clock.
@@ -96,13 +104,16 @@ impl Lane {
             index,
             conns: (0..places).map(|_| Conn::new(now)).collect(),
             free: VecDeque::with_capacity(places),
+            again: VecDeque::new(),
+            undrained: Vec::new(),
             free_since: now,
             on_their_way: 0,
             next: None,
             is_over: false,
-            is_stopped: false,
+            stopped: None,
             end_by: pace.until().and_then(|until| until.checked_add(grace)),
-            timers: Timers::new(&[shared.plan.timeout.unwrap_or_default(), PAUSE]),
+            pauses: Timers::new(&[PAUSE]),
+            watched: BTreeSet::new(),
             tally: shared.tally(),
             buffer: vec![0; READ_AT_ONCE],
             now,
@@ -124,6 +135,7 @@ impl Lane {
             let _ = clock::wake_in_time();
         }
         let began = Instant::now();
+        let delayed = proc::run_delay();
         let mut waited = Duration::ZERO;
         desk.deal(reactor.registry());
         while !desk.is_done() {
@@ -131,6 +143,7 @@ impl Lane {
             let before = Instant::now();
             reactor.set_now(before);
             let result = match desk.deadline() {
+                _ if !desk.undrained.is_empty() => reactor.wait(Some(before)),
                 (deadline, true) => reactor.wait_finely(deadline),
                 (deadline, false) => reactor.wait(Some(deadline)),
             };
@@ -145,6 +158,7 @@ impl Lane {
                 desk.on_ready(ready, reactor.registry());
                 desk.deal(reactor.registry());
             }
+            desk.read_on(reactor.registry());
             desk.on_time();
             desk.deal(reactor.registry());
         }
@@ -158,7 +172,9 @@ impl Lane {
         Found {
             busy: 1.0 - (waited.as_secs_f64() / ran.max(1e-9)).min(1.0),
             cpu: clock::thread_cpu(),
+            delayed: delayed.and_then(|before| Some(proc::run_delay()?.saturating_sub(before))),
             ended,
+            stopped: desk.stopped,
             tally: desk.tally,
         }
     }
@@ -171,7 +187,7 @@ impl Desk {
 
     /// When to wake up at the latest, and whether that must be met closely.
     fn deadline(&self) -> (Instant, bool) {
-        let timers = [self.timers.next_deadline(), self.end_by];
+        let timers = [self.pauses.next_deadline(), self.over_time(), self.end_by];
         let first = timers.into_iter().flatten().min();
         let turn = self.tally.stretch_end();
         let first = first.map_or(turn, |first| first.min(turn));
@@ -188,19 +204,22 @@ impl Desk {
 
     /// Gives requests to connections, as far as there are both.
     fn deal(&mut self, registry: &mio::Registry) {
-        while let Some(&place) = self.free.front() {
+        while let Some(place) = self.again.pop_front() {
             let conn = &self.conns[place as usize];
-            let again = conn.is_closed() && !conn.pending.is_empty();
-            let given = match again {
-                true => 0,
-                false => self.give(place),
-            };
-            if given == 0 && !again {
+            if conn.is_closed() && !conn.pending.is_empty() {
+                self.start(place, registry);
+            }
+        }
+        while let Some(&place) = self.free.front() {
+            let has_room = self.has_room(place);
+            if has_room && self.give(place) == 0 {
                 return;
             }
             self.free.pop_front();
             self.conns[place as usize].is_queued = false;
-            self.start(place, registry);
+            if has_room {
+                self.start(place, registry);
+            }
             if self.pace.is_open() {
                 self.release(place);
             }
@@ -245,34 +264,29 @@ impl Desk {
                 }
             }
         }
+        if given > 0 {
+            self.tally.last = self.now;
+        }
         self.on_their_way += given as u64;
         given
     }
 
+    fn has_room(&self, place: u32) -> bool {
+        self.conns[place as usize].pending.len() < self.shared.plan.pipeline
+    }
+
     /// A place waits for requests, unless it has no room for one or must not connect yet.
     fn release(&mut self, place: u32) {
+        let has_room = self.has_room(place);
         let conn = &mut self.conns[place as usize];
-        let again = conn.is_closed() && !conn.pending.is_empty();
-        let room = conn.pending.len() < self.shared.plan.pipeline;
-        if conn.is_paused || !(room || again) {
-            return;
-        }
-        if conn.is_queued {
-            if again {
-                // What was sent once already waits for no other.
-                self.free.retain(|&other| other != place);
-                self.free.push_front(place);
-            }
+        if conn.is_paused || conn.is_queued || !has_room {
             return;
         }
         conn.is_queued = true;
         if self.free.is_empty() {
             self.free_since = self.now;
         }
-        match again {
-            true => self.free.push_front(place),
-            false => self.free.push_back(place),
-        }
+        self.free.push_back(place);
     }
 
     /// Sends what is pending at a place, over a new connection if there is none.
@@ -284,14 +298,23 @@ impl Desk {
         }
     }
 
-    /// Has the oldest request of a place end in time.
+    /// Has the oldest request of a place end in time. Answers change nothing here, and the next look at
+    /// the place is early then: once a time-out, not once a request.
     fn watch(&mut self, place: u32) {
-        if self.shared.plan.timeout.is_none() || self.timers.armed(place).is_some() {
+        let conn = &mut self.conns[place as usize];
+        if self.shared.plan.timeout.is_none() || conn.is_watched {
             return;
         }
-        if let Some(oldest) = self.conns[place as usize].pending.front() {
-            self.timers.arm(place, TIMEOUT, oldest.began);
+        if let Some(oldest) = conn.pending.front() {
+            conn.is_watched = true;
+            self.watched.insert((oldest.began, place));
         }
+    }
+
+    /// When a request may be over its time, at the earliest.
+    fn over_time(&self) -> Option<Instant> {
+        let (began, _) = self.watched.first()?;
+        began.checked_add(self.shared.plan.timeout?)
     }
 
     fn connect(&mut self, place: u32, registry: &mio::Registry) {
@@ -321,13 +344,13 @@ impl Desk {
     fn connected(&mut self, place: u32) {
         let conn = &mut self.conns[place as usize];
         self.shared.addresses.works(conn.address);
-        conn.connected(self.now);
+        conn.connected(Instant::now());
         self.tally.connections += 1;
     }
 
     fn write(&mut self, place: u32, registry: &mio::Registry) {
         let conn = &mut self.conns[place as usize];
-        match conn.write(&self.shared.speech, self.now) {
+        match conn.write(&self.shared.speech) {
             Ok(0) => {}
             Ok(count) => {
                 self.tally.bytes.written += count as u64;
@@ -340,8 +363,9 @@ impl Desk {
             }
             Err(error) => {
                 // What the server said before it hung up is still to be read.
-                self.read(place, true);
-                if !self.conns[place as usize].is_closed() {
+                conn.failed(&error);
+                let is_drained = self.read(place, true);
+                if is_drained && !self.conns[place as usize].is_closed() {
                     self.ended(place, Some(&error));
                 }
             }
@@ -349,7 +373,7 @@ impl Desk {
     }
 
     fn on_ready(&mut self, ready: Ready, registry: &mio::Registry) {
-        let key = token::Key::from_token(ready.token);
+        let key = Key::from_token(ready.token);
         let place = key.index;
         let Some(conn) = self.conns.get(place as usize).filter(|conn| conn.is(key)) else {
             return;
@@ -367,110 +391,26 @@ impl Desk {
         if ready.writable && self.conns[place as usize].is_owing() {
             self.write(place, registry);
         }
-        if (ready.readable || ready.read_closed || ready.gone) && self.conns[place as usize].is(key)
-        {
-            self.read(place, ready.read_closed || ready.gone);
-        }
-        let conn = &self.conns[place as usize];
-        if conn.is_asked && conn.is(key) {
-            self.write(place, registry);
-        }
-    }
-
-    /// Reads what there is; to the end of the connection if that `is_near`.
-    fn read(&mut self, place: u32, is_near: bool) {
-        let mut buffer = mem::take(&mut self.buffer);
-        loop {
-            let count = match self.conns[place as usize].read(&mut buffer) {
-                Ok(0) => {
-                    self.now = Instant::now();
-                    self.ended(place, None);
-                    break;
-                }
-                Ok(count) => count,
-                Err(error) if crate::sys::socket::would_block(&error) => break,
-                Err(error) => {
-                    self.now = Instant::now();
-                    self.ended(place, Some(&error));
-                    break;
-                }
-            };
-            self.now = Instant::now();
-            self.tally.bytes.read += count as u64;
-            let goes_on = self.take_in(place, &buffer[..count]);
-            // A short read means drained; the end, where it is there, comes by itself.
-            if !goes_on || (count < buffer.len() && !is_near) {
-                break;
-            }
-        }
-        self.buffer = buffer;
-        self.release(place);
-    }
-
-    /// Takes in what was read; whether the connection is still there.
-    fn take_in(&mut self, place: u32, mut input: &[u8]) -> bool {
-        while !input.is_empty() {
-            let conn = &mut self.conns[place as usize];
-            if conn.pending.is_empty() && conn.only_answers() {
-                // Nobody asked: a server's parting word, such as 408, on a connection that was idle.
-                self.closed(place);
-                return false;
-            }
-            match conn.feed(input) {
-                Ok((used, Came::Part | Came::Agreed | Came::Asked(_))) => input = &input[used..],
-                Ok((_, Came::Over(_))) => {
-                    self.ended(place, None);
-                    return false;
-                }
-                Ok((used, Came::Answer(end))) => {
-                    input = &input[used..];
-                    self.answered(place, end);
-                    if !(end.keep_alive && self.shared.plan.keep_alive) {
-                        self.send_again(place);
-                        return false;
-                    }
-                }
-                Err(_) => {
-                    self.lost(place, Trouble::Parse);
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    fn answered(&mut self, place: u32, end: AnswerEnd) {
-        let conn = &mut self.conns[place as usize];
-        let Some(sent) = conn.pending.pop_front() else {
-            return;
-        };
-        conn.has_answered = true;
-        self.on_their_way -= 1;
-        let stage = self.shared.stage();
-        self.tally.answered(sent, self.now, end.status, stage);
-        if let Some(worker) = conn.worker() {
-            self.tally.answered_by(worker);
-        }
-        if self.shared.plan.timeout.is_some() {
-            self.timers.disarm(place);
-            self.watch(place);
+        if ready.readable || ready.read_closed || ready.gone {
+            self.hear(key, ready.read_closed || ready.gone, registry);
         }
     }
 
     /// What is due by the clock.
     fn on_time(&mut self) {
-        while let Some((place, kind)) = self.timers.pop_expired(self.now) {
-            match kind {
-                TIMEOUT => self.lost(place, Trouble::TimedOut),
-                _ => {
-                    self.conns[place as usize].is_paused = false;
-                    self.watch(place);
-                    self.release(place);
-                }
-            }
+        while let Some((place, _)) = self.pauses.pop_expired(self.now) {
+            self.conns[place as usize].is_paused = false;
+            self.release(place);
         }
-        if self.shared.halt() == Halt::Stop && !self.is_stopped {
-            (self.is_stopped, self.is_over, self.next) = (true, true, None);
+        while self.over_time().is_some_and(|at| at <= self.now)
+            && let Some((_, place)) = self.watched.pop_first()
+        {
+            self.conns[place as usize].is_watched = false;
+            self.end_late(place);
+            self.watch(place);
+        }
+        if self.shared.halt() == Halt::Stop && self.stopped.is_none() {
+            (self.stopped, self.is_over, self.next) = (Some(self.now), true, None);
             self.pace.stop();
             let grace = self.shared.plan.timeout.unwrap_or(GRACE);
             let by = self.now + grace;

@@ -84,6 +84,9 @@ impl Loadtest {
     }
 
     /// Sends no request after that time. Those on their way are waited for.
+    ///
+    /// With a [`rate`](Self::rate) nothing is planned after that time: what was planned before and is
+    /// late is still sent.
     #[must_use]
     pub fn time(mut self, time: Duration) -> Self {
         self.time = Some(time);
@@ -156,7 +159,8 @@ impl Loadtest {
         self
     }
 
-    /// What takes longer from its beginning counts as a time-out, and its connection is closed.
+    /// What takes longer from its beginning counts as a time-out, and its connection is closed. Requests
+    /// behind it are sent again on a new one if their method is idempotent, else they are lost with it.
     #[must_use]
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = Some(time);

@@ -252,7 +252,8 @@ pub struct Report {
     /// How long the run took, from the first connection to the last answer.
     #[serde(rename = "total_time_s", serialize_with = "seconds")]
     pub elapsed: Duration,
-    /// Answers a second.
+    /// Answers a second, until the last one came; at least for as long as requests were sent, or were to
+    /// be sent. What was waited for in vain after that does not count.
     pub effective_rps: f64,
     /// Of the answers: from the beginning of writing the request (for the first one of a connection, of
     /// connecting) to the last byte of the answer.
@@ -271,7 +272,10 @@ pub struct Report {
     /// Connections that were opened.
     pub connections: u64,
     /// Requests that were sent once more on a new connection, since the server had closed the kept one
-    /// in good order (RFC 9112 section 9.3.1). They count once in everything else, and are no errors.
+    /// before it read them (RFC 9112 section 9.3.1), as far as TCP tells: by a reset right after the
+    /// request, or in good order within one round trip of it; or since they were behind the last answer
+    /// of their connection, or behind a request that was given up for its time. They count once in
+    /// everything else, and are no errors.
     pub retried: u64,
     /// Who answered, most answers first; empty where nobody says.
     pub workers: Vec<Share>,

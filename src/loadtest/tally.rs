@@ -72,6 +72,8 @@ pub(super) struct Tally {
     stages: Vec<Counts>,
     /// How late requests were sent although a connection was free, the worst.
     pub(super) late_max: Duration,
+    /// When the last request was sent, or the last answer came, whichever was later.
+    pub(super) last: Instant,
     stretch: Stretch,
     number: u64,
     length: Duration,
@@ -94,6 +96,7 @@ impl Tally {
             workers: HashMap::new(),
             stages: Vec::new(),
             late_max: Duration::ZERO,
+            last: start,
             stretch: Stretch::default(),
             number: 0,
             length,
@@ -105,6 +108,7 @@ impl Tally {
     pub(super) fn answered(&mut self, sent: Sent, done: Instant, status: u16, stage: usize) {
         let took = done.saturating_duration_since(sent.began);
         self.latency.record(took);
+        self.last = done;
         let mut felt = took;
         if let (Some(planned), Some(at)) = (&mut self.planned, sent.planned) {
             felt = done.saturating_duration_since(at);
@@ -179,6 +183,7 @@ impl Tally {
         self.completed += other.completed;
         self.failed += other.failed;
         self.late_max = self.late_max.max(other.late_max);
+        self.last = self.last.max(other.last);
         for (worker, count) in &other.workers {
             *self.workers.entry(worker.clone()).or_default() += count;
         }

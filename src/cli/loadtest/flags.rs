@@ -37,7 +37,7 @@ pub(in crate::cli) struct Options {
     )]
     concurrency: u64,
 
-    /// Send nothing after so many seconds, or a time such as 500ms
+    /// Send nothing after so many seconds, or a time such as 500ms; with --rps: plan nothing after it
     /// [default: 10, where there is no --maxRequests]
     #[arg(
         short = 't', long = "maxSeconds", visible_alias = "max-seconds", value_name = "TIME",

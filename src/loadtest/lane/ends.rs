@@ -1,12 +1,14 @@
 //! What ends of connections mean for the requests on their way: which are sent again, which have ended.
 
-use super::super::conn;
+use super::super::conn::{self, Phase};
 use super::super::report::Trouble;
+use super::super::tally::Sent;
 use super::{Desk, PAUSED};
 use std::io;
 
 impl Desk {
-    /// A connection could not be made: the host's next address is tried, else the oldest request ends.
+    /// A connection could not be made: the host's next address is tried, else the requests
+    /// that wait for it end.
     pub(super) fn not_connected(
         &mut self,
         place: u32,
@@ -20,12 +22,23 @@ impl Desk {
             conn.address = next;
             return self.dial(place, registry);
         }
-        conn.pending.pop_front();
-        conn.is_paused = true;
-        self.on_their_way -= 1;
+        let count = conn.pending.len() as u64;
+        conn.pending.clear();
+        // A plan bounds the attempts by itself, and what it has for the time of an outage is what that
+        // outage costs.
+        conn.is_paused = !self.pace.is_open();
+        if conn.is_paused {
+            self.pauses.arm(place, PAUSED, self.now);
+        }
+        self.end(count, conn::trouble(error));
+        self.release(place);
+    }
+
+    /// So many requests end without an answer.
+    fn end(&mut self, count: u64, trouble: Trouble) {
+        self.on_their_way -= count;
         let stage = self.shared.stage();
-        self.tally.troubled(conn::trouble(error), 1, stage);
-        self.timers.arm(place, PAUSED, self.now);
+        self.tally.troubled(trouble, count, stage);
     }
 
     /// The connection has ended, in good order or by an error.
@@ -39,10 +52,38 @@ impl Desk {
             self.answered(place, end);
             return self.send_again(place);
         }
-        let may_again = self.shared.speech.is_idempotent() && conn.is_race(self.now);
-        match conn.pending.is_empty() || may_again {
+        let found = error.map_or(Trouble::Closed, conn::trouble);
+        let unread = match self.shared.speech.is_idempotent() {
+            true => conn.unread(found == Trouble::Reset, self.now),
+            false => 0,
+        };
+        let lost = conn.pending.len() - unread;
+        conn.pending.drain(..lost);
+        self.end(lost as u64, found);
+        self.send_again(place);
+    }
+
+    /// Ends the requests of a place that are over their time, and their connection. Those behind them
+    /// have time left: they are sent again where that may be done, else they go with it.
+    pub(super) fn end_late(&mut self, place: u32) {
+        let Some(timeout) = self.shared.plan.timeout else {
+            return;
+        };
+        let conn = &mut self.conns[place as usize];
+        let now = self.now;
+        let is_late = |sent: &Sent| now.saturating_duration_since(sent.began) >= timeout;
+        let late = conn.pending.iter().take_while(|sent| is_late(sent)).count();
+        if late == 0 {
+            return;
+        }
+        conn.pending.drain(..late);
+        if conn.phase() == Phase::Connecting {
+            self.shared.addresses.is_silent(conn.address);
+        }
+        self.end(late as u64, Trouble::TimedOut);
+        match self.shared.speech.is_idempotent() {
             true => self.send_again(place),
-            false => self.lost(place, error.map_or(Trouble::Closed, conn::trouble)),
+            false => self.lost(place, Trouble::Closed),
         }
     }
 
@@ -52,6 +93,7 @@ impl Desk {
         if count > 0 {
             let stage = self.shared.stage();
             self.tally.resent(count, stage);
+            self.again.push_back(place);
         }
         self.closed(place);
     }
@@ -61,10 +103,7 @@ impl Desk {
         let conn = &mut self.conns[place as usize];
         let count = conn.pending.len() as u64;
         conn.pending.clear();
-        self.on_their_way -= count;
-        let stage = self.shared.stage();
-        self.tally.troubled(trouble, count, stage);
-        self.timers.disarm(place);
+        self.end(count, trouble);
         self.closed(place);
     }
 

@@ -125,6 +125,13 @@ impl Client {
         true
     }
 
+    /// Waits for the next request, or the end, and leaves it unread.
+    fn peek(&mut self) {
+        // What was read ahead would be no evidence of a request that nobody has read.
+        assert!(self.reader.buffer().is_empty());
+        let _ = self.stream.peek(&mut [0]);
+    }
+
     fn say(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }

@@ -1,6 +1,7 @@
 //! Requests at a rate: the plan never slips, and waiting for a server that stands still is counted.
 
 use super::*;
+use crate::loadtest::Trouble;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -75,4 +76,43 @@ fn a_free_connection_sends_in_time() {
     );
     assert!(report.generator.busiest < 0.9, "no spinning: {report:?}");
     assert!(report.connections <= 10);
+}
+
+#[test]
+fn an_outage_costs_what_was_planned_for_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let plan = Loadtest::new(&format!("http://{address}/")).rate(2000.0);
+    let time = Duration::from_millis(400);
+    for plan in [plan.clone(), plan.keep_alive(true).pipeline(3)] {
+        // Two places, each with a pause, would try 80 times.
+        let report = plan.concurrency(2).time(time).run().unwrap();
+        assert_eq!(report.errors.of(Trouble::Refused), 800, "{report:?}");
+        assert_eq!(report.completed, 800);
+        assert!(report.elapsed < time + time / 2, "{report:?}");
+    }
+}
+
+#[test]
+fn a_hung_request_does_not_make_the_others_slower() {
+    let server = Server::new(|client| {
+        while client.take() {
+            if client.seen.load(Ordering::SeqCst) == 20 {
+                while client.take() {}
+                return;
+            }
+            client.answer();
+        }
+    });
+    let plan = server.plan().rate(100.0).time(Duration::from_millis(400));
+    let plan = plan.keep_alive(true).timeout(Duration::from_millis(1500));
+    let report = plan.run().unwrap();
+    assert_eq!(
+        (report.completed, report.total_errors),
+        (40, 1),
+        "{report:?}"
+    );
+    assert!(report.elapsed > Duration::from_millis(1500));
+    assert!((60.0..=100.0).contains(&report.effective_rps), "{report:?}");
 }

@@ -166,7 +166,9 @@ fn answers_of_every_shape() {
 
 /// A server that ends its connections after so many answers costs no request.
 fn ends_each_connection(said: bool) {
-    for pipeline in ["1", "4"] {
+    // What is pipelined behind an end that was not said may have been read, and be lost.
+    let pipelines: &[_] = if said { &["1", "4"] } else { &["1"] };
+    for pipeline in pipelines {
         let server = PlainServer::start(move |asked| match asked.number {
             100 if said => vec![
                 Step::Say(
@@ -174,7 +176,7 @@ fn ends_each_connection(said: bool) {
                 ),
                 Step::Close,
             ],
-            100 => vec![Step::Say(ok("x")), Step::Close],
+            100 => vec![Step::Say(ok("x")), Step::Leave],
             _ => vec![Step::Say(ok("x"))],
         });
         let url = server.url();
@@ -200,40 +202,58 @@ fn connections_that_end_without_a_word() {
     ends_each_connection(false);
 }
 
+/// The second request of every connection meets those ends; the first is answered.
+fn second(ends: &[Step]) -> PlainServer {
+    let ends = ends.to_vec();
+    PlainServer::start(move |asked| match asked.number {
+        1 => [&[Step::Say(ok("x"))], &ends[..]].concat(),
+        _ => Vec::new(),
+    })
+}
+
 #[test]
-fn a_kept_connection_that_ends_costs_what_may_be_repeated_nothing() {
-    // The second request of every connection is read, and then the connection ends.
-    let second = |end: Step| {
-        PlainServer::start(move |asked| match asked.number {
-            2 => vec![end.clone()],
-            _ => vec![Step::Say(ok("x"))],
-        })
-    };
-    for end in [Step::Close, Step::Reset] {
-        let server = second(end.clone());
-        let run = report(&["-k", "-n", "10", "-c", "1", &server.url()]);
-        run.all_good("GET", 10);
-        assert_eq!(run.number("retried"), 9, "{end:?}");
-        assert_eq!((server.count(), server.connections()), (19, 10), "{end:?}");
-        // What is not idempotent is not repeated (RFC 9110 section 9.2.2).
-        let server = second(end.clone());
-        let run = report(&["-k", "-n", "10", "-c", "1", "-m", "POST", &server.url()]);
-        assert_eq!(run.counts("statuses"), BTreeMap::from([("200".into(), 5)]));
-        assert_eq!(run.number("total_errors"), 5, "{end:?}: {:#}", run.json);
-        assert_eq!(server.count(), 10, "{end:?}");
+fn a_kept_connection_that_nobody_reads_costs_what_may_be_repeated_nothing() {
+    let server = second(&[Step::LeaveUnread]);
+    let run = report(&["-k", "-n", "10", "-c", "1", &server.url()]);
+    // On a machine that is busy for too long one may seem to have been at work.
+    let lost = run.number("total_errors");
+    assert!(lost <= 2, "{:#}", run.json);
+    assert_eq!(run.number("retried") + 2 * lost, 9, "{:#}", run.json);
+    assert_eq!(server.count(), 10 - lost);
+    // What is not idempotent is not repeated (RFC 9110 section 9.2.2).
+    let server = second(&[Step::LeaveUnread]);
+    let run = report(&["-k", "-n", "10", "-c", "1", "-m", "POST", &server.url()]);
+    assert_eq!(run.counts("statuses"), BTreeMap::from([("200".into(), 5)]));
+    assert_eq!(run.counts("errors"), BTreeMap::from([("reset".into(), 5)]));
+    assert_eq!((server.count(), run.number("retried")), (5, 0));
+}
+
+#[test]
+fn what_was_read_and_not_answered_is_lost() {
+    let server = PlainServer::start(|asked| match asked.number {
+        2 => vec![Step::Wait(Duration::from_millis(30)), Step::Close],
+        _ => vec![Step::Say(ok("x"))],
+    });
+    let url = server.url();
+    for method in ["GET", "POST"] {
+        let run = report(&["-k", "-n", "10", "-c", "1", "-m", method, &url]);
+        let closed = BTreeMap::from([("closed".into(), 5)]);
+        assert_eq!(run.counts("errors"), closed, "{method}: {:#}", run.json);
+        assert_eq!(run.number("retried"), 0, "{method}");
     }
+    assert_eq!(server.count(), 20);
 }
 
 #[test]
 fn what_dies_at_work_is_not_excused() {
     // Long after the request was sent: that is no end of an idle connection.
     let server = PlainServer::start(|asked| match asked.number {
-        2 => vec![Step::Wait(Duration::from_millis(600)), Step::Close],
+        2 => vec![Step::Wait(Duration::from_millis(60)), Step::Reset],
         _ => vec![Step::Say(ok("x"))],
     });
     let run = report(&["-k", "-n", "4", "-c", "1", &server.url()]);
-    let closed = BTreeMap::from([("closed".into(), 2)]);
-    assert_eq!(run.counts("errors"), closed, "{:#}", run.json);
+    let reset = BTreeMap::from([("reset".into(), 2)]);
+    assert_eq!(run.counts("errors"), reset, "{:#}", run.json);
     assert_eq!((server.count(), run.number("retried")), (4, 0));
 }
 

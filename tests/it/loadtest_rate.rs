@@ -254,16 +254,22 @@ fn an_interrupt_ends_it_with_its_report() {
 
 #[test]
 fn a_second_interrupt_waits_for_nobody() {
-    let server = PlainServer::start(|_| vec![Step::Hang]);
-    let mut run = start(&["-n", "10", "-c", "2", &server.url()]);
-    wait_until("requests", || server.count() == 2);
-    wait_until("its end", || {
-        if run.0.exited().is_none() {
-            run.0.signal(Signal::SIGINT);
-            thread::sleep(Duration::from_millis(20));
-        }
-        run.0.exited().is_some()
+    // One connection hangs and the other goes on, so that what the first interrupt does can be seen.
+    let server = PlainServer::start(|asked| match asked.connection {
+        1 => vec![Step::Hang],
+        _ => vec![Step::Wait(Duration::from_millis(5)), Step::Say(ok("x"))],
     });
+    let mut run = start(&["-k", "-n", "1000000", "-c", "2", &server.url()]);
+    wait_until("requests", || server.count() > 10);
+    run.0.signal(Signal::SIGINT);
+    wait_until("nothing more to be sent", || {
+        let before = server.count();
+        thread::sleep(Duration::from_millis(300));
+        server.count() == before
+    });
+    assert!(run.0.exited().is_none(), "it waits for what hangs");
+    run.0.signal(Signal::SIGINT);
+    wait_until("its end", || run.0.exited().is_some());
 }
 
 #[test]

@@ -30,6 +30,10 @@ pub(crate) enum Step {
     Wait(Duration),
     /// Closes the connection in good order, and reads what still comes without an answer.
     Close,
+    /// Closes the socket at once: what comes then is reset by the system.
+    Leave,
+    /// The same when the next request has come, unread.
+    LeaveUnread,
     /// Resets the connection.
     Reset,
     /// Says nothing more until the client goes.
@@ -258,6 +262,13 @@ impl Connection<'_> {
                     l_linger: 0,
                 };
                 setsockopt(&self.stream, sockopt::Linger, &now).unwrap();
+                false
+            }
+            Step::Leave => false,
+            Step::LeaveUnread => {
+                while matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+                    && !self.shared.stop.load(Ordering::SeqCst)
+                {}
                 false
             }
             Step::Hang => {

@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 /// A plan begins that much after its threads, so that its first request is not late.
 const HEAD_START: Duration = Duration::from_millis(2);
 
+/// Descriptors that are no connections: standard streams, and the loops'.
+const OWN_DESCRIPTORS: u64 = 16;
+
 /// How far a load test is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
@@ -176,7 +179,15 @@ impl Loadtest {
 
         sys::signal::ignore_broken_pipe();
         // As many connections as the limit allows work without it too.
-        let _ = sys::process::raise_descriptor_limit();
+        if let Ok(limit) = sys::process::raise_descriptor_limit()
+            && limit < self.concurrency as u64 + OWN_DESCRIPTORS
+        {
+            log::warn!(
+                "at most {limit} descriptors are allowed, too few for {} connections: some requests \
+                 will end as exhausted",
+                self.concurrency
+            );
+        }
         let cores = self.cores.unwrap_or(sys::cpu::available().count / 2);
         let lanes = cores.clamp(1, self.concurrency);
         self.cores = Some(lanes);

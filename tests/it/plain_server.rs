@@ -266,10 +266,14 @@ impl Connection<'_> {
             }
             Step::Leave => false,
             Step::LeaveUnread => {
-                while matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
-                    && !self.shared.stop.load(Ordering::SeqCst)
-                {}
-                false
+                // Each look waits for a glance.
+                let waits = |error: std::io::Error| error.kind() == ErrorKind::WouldBlock;
+                loop {
+                    let came = !self.stream.peek(&mut [0]).is_err_and(waits);
+                    if came || self.shared.stop.load(Ordering::SeqCst) {
+                        return false;
+                    }
+                }
             }
             Step::Hang => {
                 self.until_gone();

@@ -16,6 +16,9 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The longest head of an answer.
 const LONGEST_HEAD: usize = 64 << 10;
 
+/// The most answers of 1xx before the one that counts.
+const MOST_INTERIM: u32 = 100;
+
 /// The most fields in it.
 const MOST_FIELDS: usize = 100;
 
@@ -91,6 +94,7 @@ impl Handshake {
             accept: BASE64.encode(&hash.finalize()),
             asks_protocol: self.asks_protocol,
             partial: Vec::new(),
+            interim: 0,
         };
         (bytes, opening)
     }
@@ -102,6 +106,7 @@ pub(crate) struct Opening {
     accept: String,
     asks_protocol: bool,
     partial: Vec<u8>,
+    interim: u32,
 }
 
 impl Opening {
@@ -129,6 +134,10 @@ impl Opening {
             if status == 101 || status >= 200 {
                 self.partial = Vec::new();
                 return Ok((at - before, Some(status)));
+            }
+            self.interim += 1;
+            if self.interim > MOST_INTERIM {
+                return Err(wrong("too many answers before the answer"));
             }
         }
     }
@@ -260,6 +269,12 @@ mod tests {
             let head = format!("HTTP/1.1 101 Yes\r\n{}\r\n\r\n", fields.join("\r\n"));
             assert!(example().feed(head.as_bytes()).is_err(), "{fields:?}");
         }
+        let early = b"HTTP/1.1 103 Hints\r\n\r\n";
+        let mut opening = example();
+        for _ in 0..MOST_INTERIM {
+            assert_eq!(opening.feed(early), Ok((early.len(), None)));
+        }
+        assert!(opening.feed(early).is_err());
         assert!(example().feed(b"garbage").is_err());
         let long = format!("HTTP/1.1 101 Yes\r\nA: {}", "a".repeat(LONGEST_HEAD));
         assert!(example().feed(long.as_bytes()).is_err());

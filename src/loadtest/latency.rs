@@ -13,7 +13,7 @@ const DIGITS: u8 = 3;
 /// How long things took.
 ///
 /// As JSON: an object of whole microseconds with `mean`, `min`, `p50`, `p75`, `p90`, `p95`, `p99`,
-/// `p999`, `max`, and `count`.
+/// `p999`, `max`, and `count`. Where nothing was counted all but the count are null.
 #[derive(Clone, Debug)]
 pub struct Latency(Histogram<u64>);
 
@@ -107,7 +107,7 @@ impl Latency {
 
 impl Serialize for Latency {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let micros = |time: Duration| time.as_micros() as u64;
+        let micros = |time: Duration| (self.count() > 0).then_some(time.as_micros() as u64);
         let mut object = serializer.serialize_struct("Latency", 10)?;
         object.serialize_field("count", &self.count())?;
         object.serialize_field("mean", &micros(self.mean()))?;
@@ -134,6 +134,14 @@ mod tests {
         for time in [none.mean(), none.min(), none.max(), none.quantile(0.99)] {
             assert_eq!(time, Duration::ZERO);
         }
+        let json = serde_json::to_value(&none).unwrap();
+        assert_eq!(json["count"], 0);
+        let figures = json.as_object().unwrap().iter();
+        assert!(
+            figures
+                .filter(|(key, _)| *key != "count")
+                .all(|(_, value)| value.is_null())
+        );
     }
 
     #[test]

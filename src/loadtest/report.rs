@@ -2,7 +2,7 @@
 
 use super::Latency;
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -168,42 +168,58 @@ pub struct Generator {
     pub bottleneck: Option<String>,
 }
 
-/// What happened in one stretch of the run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// What happened in one stretch of the run. Latencies are from the planned time where there is a rate,
+/// and nothing where nothing was answered: then they are zero here, and null as JSON.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Interval {
     /// When it began, from the start of the run.
-    #[serde(rename = "at_s", serialize_with = "seconds")]
     pub at: Duration,
     /// How long it is. The last one may be shorter than the others.
-    #[serde(rename = "length_s", serialize_with = "seconds")]
     pub length: Duration,
     /// Answers in it.
     pub answers: u64,
     /// Requests that ended in it without an answer, or with a status of 400 or more.
     pub errors: u64,
     /// Half of its answers took at most so long.
-    #[serde(rename = "p50_us", serialize_with = "micros")]
     pub p50: Duration,
     /// 99 of 100.
-    #[serde(rename = "p99_us", serialize_with = "micros")]
     pub p99: Duration,
     /// The longest.
-    #[serde(rename = "max_us", serialize_with = "micros")]
     pub max: Duration,
 }
 
+impl Interval {
+    /// One of its latencies; None where nothing was answered, and hence nothing took any time.
+    pub(crate) fn known(&self, latency: Duration) -> Option<Duration> {
+        (self.answers > 0).then_some(latency)
+    }
+}
+
+impl Serialize for Interval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let micros = |latency| self.known(latency).map(whole_micros);
+        let mut object = serializer.serialize_struct("Interval", 7)?;
+        object.serialize_field("at_s", &self.at.as_secs_f64())?;
+        object.serialize_field("length_s", &self.length.as_secs_f64())?;
+        object.serialize_field("answers", &self.answers)?;
+        object.serialize_field("errors", &self.errors)?;
+        object.serialize_field("p50_us", &micros(self.p50))?;
+        object.serialize_field("p99_us", &micros(self.p99))?;
+        object.serialize_field("max_us", &micros(self.max))?;
+        object.end()
+    }
+}
+
 /// The time from one mark of the run to the next: what a fault cost. The first begins with the run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Stage {
     /// When it began, from the start of the run.
-    #[serde(rename = "at_s", serialize_with = "seconds")]
     pub at: Duration,
     /// What was done then: `start` for the first.
     pub what: String,
     /// What came of it, once that is known.
     pub outcome: Option<String>,
     /// How long it took to be done, once that is known.
-    #[serde(rename = "took_s", serialize_with = "maybe_seconds")]
     pub took: Option<Duration>,
     /// Answers in it.
     pub answers: u64,
@@ -213,9 +229,33 @@ pub struct Stage {
     pub errors: Errors,
     /// Requests that were sent once more in it, as [`Report::retried`].
     pub retried: u64,
-    /// The longest that an answer in it took (from its planned time, where there is a rate).
-    #[serde(rename = "max_us", serialize_with = "micros")]
+    /// The longest that an answer in it took (from its planned time, where there is a rate); zero where
+    /// there was none, and null as JSON.
     pub max: Duration,
+}
+
+impl Stage {
+    /// The longest that an answer in it took; None where there was none.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        (self.answers > 0).then_some(self.max)
+    }
+}
+
+impl Serialize for Stage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let took = self.took.map(|took| took.as_secs_f64());
+        let mut object = serializer.serialize_struct("Stage", 9)?;
+        object.serialize_field("at_s", &self.at.as_secs_f64())?;
+        object.serialize_field("what", &self.what)?;
+        object.serialize_field("outcome", &self.outcome)?;
+        object.serialize_field("took_s", &took)?;
+        object.serialize_field("answers", &self.answers)?;
+        object.serialize_field("failures", &self.failures)?;
+        object.serialize_field("errors", &self.errors)?;
+        object.serialize_field("retried", &self.retried)?;
+        object.serialize_field("max_us", &self.longest().map(whole_micros))?;
+        object.end()
+    }
 }
 
 /// What a load test found.
@@ -329,7 +369,11 @@ fn maybe_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Resul
 }
 
 fn micros<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(time.as_micros() as u64)
+    serializer.serialize_u64(whole_micros(*time))
+}
+
+fn whole_micros(time: Duration) -> u64 {
+    time.as_micros() as u64
 }
 
 #[cfg(test)]
@@ -352,6 +396,36 @@ mod tests {
         assert_eq!(
             serde_json::to_value(Errors::default()).unwrap(),
             serde_json::json!({})
+        );
+    }
+
+    #[test]
+    fn what_nobody_answered_took_no_time_at_all() {
+        let quick = Duration::from_micros(3);
+        let interval = |answers| {
+            serde_json::to_value(Interval {
+                answers,
+                max: quick,
+                ..Interval::default()
+            })
+            .unwrap()
+        };
+        let stage = |answers| {
+            serde_json::to_value(Stage {
+                answers,
+                max: quick,
+                took: Some(quick * 1_000_000),
+                ..Stage::default()
+            })
+            .unwrap()
+        };
+        for key in ["p50_us", "p99_us", "max_us"] {
+            assert!(interval(0)[key].is_null() && interval(1)[key].is_u64());
+        }
+        assert!(stage(0)["max_us"].is_null());
+        assert_eq!(
+            (&stage(1)["max_us"], &stage(1)["took_s"]),
+            (&3.into(), &3.0.into())
         );
     }
 

@@ -162,6 +162,55 @@ fn a_run_in_json_csv_and_html() {
 }
 
 #[test]
+fn a_full_disk_does_not_cost_the_page() {
+    let server = Answers::with(FINE);
+    let page = std::env::temp_dir().join(format!("mcluster-full-{}.html", std::process::id()));
+    let words = format!("loadtest -n 5 --html {} {}", page.display(), server.url());
+    let words: Vec<_> = words.split_whitespace().collect();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let ended = command(&words).stdout(full.unwrap()).output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("stdout") && said.lines().count() == 1,
+        "{said}"
+    );
+    assert!(std::fs::read_to_string(&page).unwrap().contains("</html>"));
+    std::fs::remove_file(&page).unwrap();
+}
+
+#[test]
+fn what_nobody_answered_has_no_latency() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let words = format!("-n 5 --max-p99 1h http://{}/", nobody.unwrap());
+    let ended = ends(&format!("{words} --csv"), 7);
+    let row: Vec<_> = ended.out[1].split(',').collect();
+    assert_eq!(row[2..], ["0", "5", "", "", ""], "{:?}", ended.out);
+
+    let ended = ends(&format!("{words} --json"), 7);
+    let json: Value = serde_json::from_str(&ended.out.join("\n")).unwrap();
+    let stretch = &json["timeline"][0];
+    for none in [&stretch["p50_us"], &stretch["p99_us"], &stretch["max_us"]] {
+        assert!(none.is_null(), "{stretch}");
+    }
+    assert!(json["latency_us"]["p50"].is_null() && json["latency_us"]["count"] == 0);
+    let threshold = &json["thresholds"][0];
+    assert!(
+        threshold["got"].is_null() && threshold["ok"] == false,
+        "{threshold}"
+    );
+
+    let ended = ends(&words, 7);
+    let missed = "missed: max-p99: wanted at most 3600000.000 ms, got nothing";
+    let said = ended.log.join("\n");
+    assert!(
+        said.contains(missed) && said.contains("none of 5 requests was answered"),
+        "{said}"
+    );
+    assert_eq!(ended.log.len(), 2, "a line each: {said}");
+}
+
+#[test]
 fn the_exit_status_tells() {
     let (fine, broken) = (Answers::with(FINE), Answers::with(BROKEN));
     let (fine, broken) = (fine.url(), broken.url());

@@ -55,18 +55,24 @@ pub(super) fn obey(options: &Options) -> Result<()> {
     let report = drive(running, options, &mut script, &signals)?;
     let stopped = server.map_or(Ok(()), |server| options.faults.stop(server));
     let thresholds = verdict::thresholds(options, &report);
-    match (options.json, options.csv, options.quiet) {
-        (true, _, _) => print(&show::json(&report, &thresholds))?,
-        (_, true, _) => print(&show::csv(&report))?,
-        (_, _, true) => {}
-        _ => print(&show::text(&report, &thresholds))?,
-    }
-    if let Some(path) = &options.html {
-        page::write(path, &show::html(&report))?;
-    }
-    // What was not done as it should be was not measured either.
-    script.judge().and(stopped)?;
-    verdict::judge(&report, &thresholds)
+    let shown = shown(options, &report, &thresholds);
+    let else_done = shown.into_iter().chain([script.judge(), stopped]);
+    verdict::judge(&report, &thresholds, else_done)
+}
+
+/// Writes the page, and prints what was asked for. One that fails does not keep the other from it.
+fn shown(options: &Options, report: &Report, thresholds: &[show::Threshold]) -> [Result<()>; 2] {
+    let written = match &options.html {
+        Some(path) => page::write(path, &show::html(report)),
+        None => Ok(()),
+    };
+    let printed = match (options.json, options.csv, options.quiet) {
+        (true, _, _) => print(&show::json(report, thresholds)),
+        (_, true, _) => print(&show::csv(report)),
+        (_, _, true) => Ok(()),
+        _ => print(&show::text(report, thresholds)),
+    };
+    [written, printed]
 }
 
 fn refused(error: loadtest::Error) -> Error {

@@ -4,14 +4,19 @@
 
 use crate::loadtest::Report;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// What the columns are called.
 const COLUMNS: &str = "at_s,length_s,answers,errors,p50_us,p99_us,max_us\n";
 
-/// A line of names, then one for each stretch.
+/// A line of names, then one for each stretch. Where nothing was answered there is no latency.
 pub(crate) fn csv(report: &Report) -> String {
     let mut text = COLUMNS.to_owned();
     for one in &report.timeline {
+        let micros = |latency| {
+            let known = one.known(latency);
+            known.map_or_else(String::new, |time: Duration| time.as_micros().to_string())
+        };
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
@@ -20,9 +25,9 @@ pub(crate) fn csv(report: &Report) -> String {
             one.length.as_secs_f64(),
             one.answers,
             one.errors,
-            one.p50.as_micros(),
-            one.p99.as_micros(),
-            one.max.as_micros(),
+            micros(one.p50),
+            micros(one.p99),
+            micros(one.max),
         );
     }
     text
@@ -44,5 +49,10 @@ mod tests {
         let columns = COLUMNS.split(',').count();
         assert!(lines.iter().all(|line| line.split(',').count() == columns));
         assert_eq!(csv(&sample::without_answers()).lines().count(), 1);
+
+        let mut report = sample::report();
+        report.timeline[1].answers = 0;
+        let text = csv(&report);
+        assert_eq!(text.lines().nth(2), Some("1.000,0.500,0,2,,,"));
     }
 }

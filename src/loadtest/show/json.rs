@@ -12,7 +12,8 @@ pub(crate) struct Threshold {
     /// Of both numbers: `us`, `percent`, `per_second`.
     pub(crate) unit: &'static str,
     pub(crate) wanted: f64,
-    pub(crate) got: f64,
+    /// None where there is nothing to judge: then it is missed.
+    pub(crate) got: Option<f64>,
     pub(crate) ok: bool,
 }
 
@@ -27,7 +28,8 @@ impl fmt::Display for Threshold {
             "percent" => format!("{number:.3} %"),
             _ => format!("{number:.3} a second"),
         };
-        let (wanted, got) = (figure(self.wanted), figure(self.got));
+        let wanted = figure(self.wanted);
+        let got = self.got.map_or_else(|| "nothing".to_owned(), figure);
         write!(f, "{}: wanted {bound} {wanted}, got {got}", self.name)
     }
 }
@@ -63,11 +65,17 @@ mod tests {
             name: "max-p99",
             unit: "us",
             wanted: 50_000.0,
-            got: 71_234.0,
+            got: Some(71_234.0),
             ok: false,
         };
         let words = "max-p99: wanted at most 50.000 ms, got 71.234 ms";
         assert_eq!(threshold.to_string(), words);
+        let none = Threshold {
+            got: None,
+            ..threshold.clone()
+        };
+        assert!(none.to_string().ends_with("at most 50.000 ms, got nothing"));
+        assert!(serde_json::to_value(&none).unwrap()["got"].is_null());
         (threshold.name, threshold.unit) = ("min-rps", "per_second");
         assert!(
             threshold
@@ -82,7 +90,7 @@ mod tests {
             name: "max-errors",
             unit: "percent",
             wanted: 1.0,
-            got: 1.5,
+            got: Some(1.5),
             ok: false,
         }];
         let text = json(&sample::with_errors(), &thresholds);
@@ -103,5 +111,7 @@ mod tests {
         report.effective_rps = f64::NAN;
         let value: serde_json::Value = serde_json::from_str(&json(&report, &[])).unwrap();
         assert!(value["effective_rps"].is_null());
+        assert_eq!(value["latency_us"]["count"], 0);
+        assert!(value["latency_us"]["p99"].is_null());
     }
 }

@@ -258,7 +258,7 @@ fn stages(text: &mut String, stages: &[Stage]) {
             &stage.failures.to_string(),
             &stage.errors.total().to_string(),
             &stage.retried.to_string(),
-            &millis(stage.max),
+            &or_dash(stage.longest().map(millis)),
             &or_dash((!lost.is_empty()).then(|| lost.join(", "))),
             &or_dash(stage.outcome.as_deref().map(plain)),
         ]));
@@ -373,7 +373,7 @@ Fairness (Jain):     0.962
             name: "max-errors",
             unit: "percent",
             wanted: 2.0,
-            got: 1.5,
+            got: Some(1.5),
             ok: true,
         }];
         let text = text(&sample::with_errors(), &thresholds);
@@ -415,6 +415,14 @@ Fairness (Jain):     0.962
             "2 workers listen again",
         ];
         assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_stage_without_answers_has_no_longest() {
+        let mut report = sample::at_a_rate();
+        report.stages[1].answers = 0;
+        let text = text(&report, &[]);
+        assert!(text.contains("  3        -  reset 7, time-out 3"), "{text}");
     }
 
     #[test]

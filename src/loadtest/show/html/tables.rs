@@ -66,7 +66,7 @@ pub(super) fn stages(report: &Report) -> String {
                 whole(stage.failures),
                 kinds(stage),
                 whole(stage.retried),
-                span(stage.max),
+                stage.longest().map_or("–".to_owned(), span),
             ]
         })
         .collect();

@@ -1,7 +1,7 @@
 //! From what the lanes have found to the report. Owns the sums, and the verdict on the generator itself.
 
 use super::lane::Found;
-use super::report::jain;
+use super::report::fairness;
 use super::tally::Tally;
 use super::timeline::Timeline;
 use super::{Agent, Generator, Loadtest, Report, SCHEMA, Share, Stage};
@@ -106,7 +106,7 @@ pub(super) fn report(run: Run<'_>, found: Vec<Found>, timeline: &mut Timeline) -
         bytes: sum.bytes,
         connections: sum.connections,
         retried: all.retried,
-        jain: jain(workers.iter().map(|share| share.requests)),
+        jain: fairness(&workers),
         workers,
         generator,
         timeline: timeline.finish(elapsed),

@@ -319,7 +319,8 @@ pub struct Report {
     pub retried: u64,
     /// Who answered, most answers first; empty where nobody says.
     pub workers: Vec<Share>,
-    /// Jain's fairness index over them, from 1/n to 1; None where nobody says who answered.
+    /// Jain's fairness index over them, from 1/n to 1; None where nobody says who answered. Of more than
+    /// 4096 the rest counts as `others` and is left out of it.
     pub jain: Option<f64>,
     /// The generator itself.
     pub generator: Generator,
@@ -358,6 +359,24 @@ pub(crate) fn jain(shares: impl Iterator<Item = u64> + Clone) -> Option<f64> {
     let squares: f64 = shares.clone().map(|share| (share as f64).powi(2)).sum();
     let count = shares.count() as f64;
     (squares > 0.0).then(|| sum * sum / (count * squares))
+}
+
+/// The most workers that are told apart by their names.
+pub(super) const MOST_WORKERS: usize = 4096;
+
+/// All others, which are none of them.
+pub(super) const OTHERS: &str = "others";
+
+/// Those workers whose answers were counted one by one.
+pub(crate) fn told_apart(workers: &[Share]) -> impl Iterator<Item = &Share> + Clone {
+    let are_all = workers.len() <= MOST_WORKERS;
+    let apart = move |share: &&Share| are_all || share.worker != OTHERS;
+    workers.iter().filter(apart)
+}
+
+/// Jain's index over the workers that are told apart.
+pub(crate) fn fairness(workers: &[Share]) -> Option<f64> {
+    jain(told_apart(workers).map(|share| share.requests))
 }
 
 fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -430,9 +449,18 @@ mod tests {
     }
 
     #[test]
-    fn fairness() {
+    fn fairness_of_those_who_are_told_apart() {
         assert_eq!(jain([5, 5, 5, 5].into_iter()), Some(1.0));
         assert_eq!(jain([8, 0, 0, 0].into_iter()), Some(0.25));
         assert_eq!(jain([].into_iter()), None);
+        let share = |worker: &str, requests| Share {
+            worker: worker.to_owned(),
+            requests,
+        };
+        let few = [share("a", 1), share(OTHERS, 3)];
+        assert_eq!(fairness(&few), jain([1, 3].into_iter()), "its own name");
+        let mut many = vec![share("a", 2); MOST_WORKERS];
+        many.push(share(OTHERS, 900));
+        assert_eq!(fairness(&many), Some(1.0));
     }
 }

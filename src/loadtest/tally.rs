@@ -1,17 +1,11 @@
 //! What one lane counts. Owns the counting of ends of requests; when one ends is the lane's to say.
 
-use super::report::{Errors, Stage, Trouble};
+use super::report::{Errors, MOST_WORKERS, OTHERS, Stage, Trouble};
 use super::timeline::{Stretch, Timeline};
 use super::{Bytes, Latency};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// The most workers that are told apart.
-const MOST_WORKERS: usize = 4096;
-
-/// All others.
-const OTHERS: &[u8] = b"others";
 
 /// Statuses have three digits.
 const STATUSES: usize = 1000;
@@ -145,7 +139,7 @@ impl Tally {
             *count += 1;
         } else {
             let room = self.workers.len() < MOST_WORKERS;
-            let name = if room { worker } else { OTHERS };
+            let name = if room { worker } else { OTHERS.as_bytes() };
             *self.workers.entry(name.into()).or_default() += 1;
         }
     }
@@ -281,6 +275,6 @@ mod tests {
             tally.answered_by(&name.to_be_bytes());
         }
         assert_eq!(tally.workers.len(), MOST_WORKERS + 1);
-        assert_eq!(tally.workers[OTHERS], 5000 - MOST_WORKERS as u64);
+        assert_eq!(tally.workers[OTHERS.as_bytes()], 5000 - MOST_WORKERS as u64);
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn obey(options: &Options) -> Result<()> {
 /// Writes the page, and prints what was asked for. One that fails does not keep the other from it.
 fn shown(options: &Options, report: &Report, thresholds: &[show::Threshold]) -> [Result<()>; 2] {
     let written = match &options.html {
-        Some(path) => page::write(path, &show::html(report)),
+        Some(path) => page::write(path, &show::html(report, thresholds)),
         None => Ok(()),
     };
     let printed = match (options.json, options.csv, options.quiet) {

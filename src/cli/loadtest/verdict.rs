@@ -64,8 +64,9 @@ pub(super) fn judge(
         return Ok(());
     };
     for failure in failures {
-        // Whether anybody reads it changes nothing.
-        let _ = writeln!(std::io::stderr(), "mcluster: {failure}");
+        // In one piece, and whether anybody reads it changes nothing.
+        let line = format!("mcluster: {failure}\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     Err(first)
 }

@@ -4,7 +4,8 @@
 //! each is a stand-in that becomes a custom property afterwards, so that one drawing suits a light and a
 //! dark page. It has no fonts either: how wide a text is can only be guessed.
 
-use super::page::{escape, plain};
+use super::page::escape;
+use super::words::plain;
 use plotters::coord::Shift;
 use plotters::drawing::DrawingAreaErrorKind;
 use plotters::prelude::{

@@ -6,18 +6,16 @@ mod plots;
 mod tables;
 
 use super::scale::{count, precise, time};
-use super::{escape, page};
+use super::words::far_apart;
+use super::{Threshold, escape, page};
 use crate::loadtest::Report;
 use plots::{latencies, over_time};
 use std::fmt::Write;
 use std::time::Duration;
-use tables::{endings, generator, stages, workers};
+use tables::{endings, generator, stages, wishes, workers};
 
-/// Latencies from the planned time are another story from so much on: the factor at p99, and the least.
-const APART: (f64, Duration) = (2.0, Duration::from_millis(10));
-
-/// The report as a page that stands alone.
-pub(crate) fn html(report: &Report) -> String {
+/// The report as a page that stands alone, with what came of the thresholds.
+pub(crate) fn html(report: &Report, thresholds: &[Threshold]) -> String {
     let mut body = String::new();
     body += "<header>\n";
     body += &format!("<h1>Load test of {}</h1>\n", escape(&report.url));
@@ -26,7 +24,8 @@ pub(crate) fn html(report: &Report) -> String {
     for warning in warnings(report) {
         body += &paragraph("warning", &warning);
     }
-    body += &headline(report);
+    body += &headline(report, thresholds);
+    body += &wishes(thresholds);
     body += &over_time(report);
     body += &latencies(report);
     body += &stages(report);
@@ -106,12 +105,7 @@ fn warnings(report: &Report) -> Vec<String> {
 
 /// What the two ways of measuring say together, where they say different things.
 fn omission(report: &Report) -> Option<String> {
-    let (factor, least) = APART;
-    let (plain, planned) = (
-        report.latency.quantile(0.99),
-        report.planned.as_ref()?.quantile(0.99),
-    );
-    (planned > least && planned.as_secs_f64() > plain.as_secs_f64() * factor).then(|| {
+    far_apart(report).map(|(own, planned)| {
         format!(
             "Requests waited before they could be sent: 99 of 100 were answered within {} of the moment \
              that they were planned for, but within {} of being sent. The server stood still or was too \
@@ -119,12 +113,12 @@ fn omission(report: &Report) -> Option<String> {
              out just the requests that met the worst (coordinated omission); the figures here count \
              them from the planned time.",
             span(planned),
-            span(plain),
+            span(own),
         )
     })
 }
 
-fn headline(report: &Report) -> String {
+fn headline(report: &Report, thresholds: &[Threshold]) -> String {
     let felt = report.felt();
     let known = |value: Duration| match felt.count() {
         0 => "–".to_owned(),
@@ -163,8 +157,15 @@ fn headline(report: &Report) -> String {
             String::new(),
         ),
     ];
+    let missed = thresholds.iter().filter(|one| !one.ok).count();
+    let judged = match (thresholds.len(), missed) {
+        (0, _) => None,
+        (all, 0) => Some(("ok".to_owned(), format!("all {all}"))),
+        (all, missed) => Some(("missed".to_owned(), format!("{missed} of {all}"))),
+    };
+    let judged = judged.map(|(word, more)| ("Thresholds", word, more));
     let mut text = "<dl class=\"figures\">\n".to_owned();
-    for (name, value, more) in figures {
+    for (name, value, more) in judged.into_iter().chain(figures) {
         let more = match more.is_empty() {
             true => more,
             false => format!(" <small>{}</small>", escape(&more)),

@@ -17,20 +17,35 @@ pub(crate) struct Threshold {
     pub(crate) ok: bool,
 }
 
-impl fmt::Display for Threshold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Threshold {
+    fn figure(&self, number: f64) -> String {
+        match self.unit {
+            "us" => format!("{:.3} ms", number / 1000.0),
+            "percent" => format!("{number:.3} %"),
+            _ => format!("{number:.3} a second"),
+        }
+    }
+
+    /// What was wanted.
+    pub(super) fn wish(&self) -> String {
         let bound = match self.name.starts_with("min") {
             true => "at least",
             false => "at most",
         };
-        let figure = |number: f64| match self.unit {
-            "us" => format!("{:.3} ms", number / 1000.0),
-            "percent" => format!("{number:.3} %"),
-            _ => format!("{number:.3} a second"),
-        };
-        let wanted = figure(self.wanted);
-        let got = self.got.map_or_else(|| "nothing".to_owned(), figure);
-        write!(f, "{}: wanted {bound} {wanted}, got {got}", self.name)
+        format!("{bound} {}", self.figure(self.wanted))
+    }
+
+    /// What there was of it.
+    pub(super) fn found(&self) -> String {
+        let got = self.got.map(|got| self.figure(got));
+        got.unwrap_or_else(|| "nothing".to_owned())
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (wish, found) = (self.wish(), self.found());
+        write!(f, "{}: wanted {wish}, got {found}", self.name)
     }
 }
 

@@ -20,6 +20,7 @@ mod plot;
 pub(crate) mod sample;
 mod scale;
 mod text;
+mod words;
 
 pub(crate) use bars::bars;
 pub(crate) use csv::csv;

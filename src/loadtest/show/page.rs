@@ -3,6 +3,8 @@
 //! Owns how text becomes markup. Names of workers, addresses and outcomes come from others: they go
 //! through [`escape`] or [`table`], and a security policy in the page forbids what would slip through.
 
+use super::words::plain;
+
 /// What is allowed: the style in the page.
 const POLICY: &str = include_str!("policy.txt").trim_ascii();
 
@@ -61,17 +63,6 @@ pub(crate) fn page(title: &str, body: &str) -> String {
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
          <body>\n{body}\n</body>\n</html>\n"
     )
-}
-
-/// A text without what would change how others are read: control characters, and those that turn the
-/// direction of writing.
-pub(super) fn plain(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let harmless = |c: char| match c.is_control() || turns(c) {
-        true => '\u{fffd}',
-        false => c,
-    };
-    text.chars().map(harmless).collect()
 }
 
 /// A text as markup, in an element or in the quotation marks of an attribute.

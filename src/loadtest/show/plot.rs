@@ -164,9 +164,10 @@ pub(crate) fn lines(plot: &Plot<'_>) -> String {
         for (number, series) in plot.series.iter().enumerate().rev() {
             draw_series(sheet, &frame, Paint::Series(number), series)?;
         }
-        match points().next() {
-            Some(_) => Ok(()),
-            None => {
+        let is_seen = |(x, y): &(f64, f64)| frame.across(*x).and(frame.up(*y)).is_some();
+        match points().any(is_seen) {
+            true => Ok(()),
+            false => {
                 let middle = ((LEFT + RIGHT) / 2.0, (frame.top + frame.bottom) / 2.0);
                 sheet.text("nothing to show", middle, 14.0, Side::Middle, Paint::Quiet)
             }
@@ -341,10 +342,21 @@ mod tests {
             for shape in [Shape::Lines, Shape::Steps, Shape::Areas] {
                 for list in lists {
                     let svg = plot(scale, shape, list);
-                    assert_eq!(svg.contains("nothing to show"), list.is_empty());
+                    let has_place = |(x, y): &(f64, f64)| {
+                        Scale::Linear.place(*x).and(scale.place(*y)).is_some()
+                    };
+                    let is_empty = !list.iter().any(has_place);
+                    assert_eq!(svg.contains("nothing to show"), is_empty, "{list:?}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_grid_without_a_line_says_so() {
+        let none = [(0.0, f64::NAN), (1.0, f64::NAN)];
+        let svg = plot(Scale::Logarithmic, Shape::Steps, &none);
+        assert!(svg.contains("nothing to show"));
     }
 
     #[test]

@@ -4,12 +4,11 @@
 //! Each label here has its explanation in mcluster-loadtest(1), which a test keeps true.
 
 use super::Threshold;
+use super::words::{MOST_WORKERS, bytes, far_apart, percent, plain};
+use crate::loadtest::report::told_apart;
 use crate::loadtest::{Agent, Latency, Report, Stage};
 use std::fmt::Write;
 use std::time::Duration;
-
-/// Workers with a row of their own.
-const MOST_WORKERS: usize = 20;
 
 /// The longest name that a table has room for.
 const LONGEST_NAME: usize = 60;
@@ -24,10 +23,6 @@ const PERCENTAGES: [(&str, f64); 6] = [
     ("100%", 1.0),
 ];
 
-/// From the planned time and from its own start are worth a word when they differ so much.
-const FAR_APART: u32 = 2;
-const WORTH_A_WORD: Duration = Duration::from_millis(10);
-
 /// The whole report, with what came of the thresholds.
 pub(crate) fn text(report: &Report, thresholds: &[Threshold]) -> String {
     let mut text = String::from("\n");
@@ -40,7 +35,7 @@ pub(crate) fn text(report: &Report, thresholds: &[Threshold]) -> String {
     }
     percentages(&mut text, &report.latency);
     if let Some(planned) = &report.planned {
-        from_the_plan(&mut text, &report.latency, planned);
+        from_the_plan(&mut text, report, planned);
     }
     statuses(&mut text, report);
     errors(&mut text, report);
@@ -115,8 +110,8 @@ fn found(report: &Report) -> Vec<(&'static str, String)> {
 
 fn wires(report: &Report) -> Vec<(&'static str, String)> {
     let mut lines = vec![
-        ("Bytes read", bytes(report.bytes.read)),
-        ("Bytes written", bytes(report.bytes.written)),
+        ("Bytes read", octets(report.bytes.read)),
+        ("Bytes written", octets(report.bytes.written)),
         ("Connections opened", report.connections.to_string()),
     ];
     if report.retried > 0 {
@@ -147,7 +142,8 @@ fn percentages(text: &mut String, latency: &Latency) {
     }
 }
 
-fn from_the_plan(text: &mut String, own: &Latency, planned: &Latency) {
+fn from_the_plan(text: &mut String, report: &Report, planned: &Latency) {
+    let own = &report.latency;
     if own.count() == 0 {
         return;
     }
@@ -159,8 +155,7 @@ fn from_the_plan(text: &mut String, own: &Latency, planned: &Latency) {
     }
     text.push('\n');
     *text += &aligned(&rows, &[0]);
-    let (own, planned) = (own.quantile(0.99), planned.quantile(0.99));
-    if planned > own * FAR_APART && planned > WORTH_A_WORD {
+    if let Some((own, planned)) = far_apart(report) {
         let _ = writeln!(
             text,
             "The server stood still or could not keep up: counted from when they should have been sent,\n\
@@ -186,7 +181,7 @@ fn statuses(text: &mut String, report: &Report) {
         rows.push(row([
             &status.to_string(),
             &count.to_string(),
-            &share(*count, of),
+            &percent(*count, of),
         ]));
     }
     text.push('\n');
@@ -202,7 +197,7 @@ fn errors(text: &mut String, report: &Report) {
         rows.push(row([
             trouble.name(),
             &count.to_string(),
-            &share(count, report.completed),
+            &percent(count, report.completed),
         ]));
     }
     text.push('\n');
@@ -218,7 +213,7 @@ fn workers(text: &mut String, report: &Report) {
     for worker in report.workers.iter().take(MOST_WORKERS) {
         let name: String = plain(&worker.worker).chars().take(LONGEST_NAME).collect();
         let count = worker.requests;
-        rows.push(row([&name, &count.to_string(), &share(count, of)]));
+        rows.push(row([&name, &count.to_string(), &percent(count, of)]));
     }
     text.push('\n');
     *text += &aligned(&rows, &[0]);
@@ -226,7 +221,11 @@ fn workers(text: &mut String, report: &Report) {
     if more > 0 {
         let _ = writeln!(text, "  and {more} more");
     }
-    line(text, "Fairness (Jain)", &format!("{jain:.3}"));
+    let fairness = match told_apart(&report.workers).count() {
+        all if all == report.workers.len() => format!("{jain:.3}"),
+        some => format!("{jain:.3} (of the {some} that are told apart)"),
+    };
+    line(text, "Fairness (Jain)", &fairness);
 }
 
 fn stages(text: &mut String, stages: &[Stage]) {
@@ -267,11 +266,6 @@ fn stages(text: &mut String, stages: &[Stage]) {
     *text += &aligned(&rows, &[0, 8, 9]);
 }
 
-/// Words that came from elsewhere, as one harmless line.
-fn plain(text: &str) -> String {
-    text.replace(char::is_control, "?")
-}
-
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
@@ -281,21 +275,11 @@ fn millis(time: Duration) -> String {
     format!("{:.3} ms", time.as_nanos() as f64 / 1e6)
 }
 
-fn share(part: u64, of: u64) -> String {
-    match of {
-        0 => "-".to_owned(),
-        _ => format!("{:.1} %", part as f64 * 100.0 / of as f64),
-    }
-}
-
 /// All of them, and in the unit that fits.
-fn bytes(bytes: u64) -> String {
-    let all = bytes as f64;
-    match bytes {
-        0..10_000 => bytes.to_string(),
-        10_000..10_000_000 => format!("{bytes} ({:.1} kB)", all / 1e3),
-        10_000_000..10_000_000_000 => format!("{bytes} ({:.1} MB)", all / 1e6),
-        _ => format!("{bytes} ({:.1} GB)", all / 1e9),
+fn octets(number: u64) -> String {
+    match number {
+        0..10_000 => number.to_string(),
+        _ => format!("{number} ({})", bytes(number)),
     }
 }
 
@@ -330,6 +314,7 @@ mod tests {
     use super::super::sample;
     use super::*;
     use crate::loadtest::Share;
+    use crate::loadtest::report::fairness;
 
     #[test]
     fn it_begins_as_the_npm_tool_does() {
@@ -354,14 +339,14 @@ Percentage of requests served within a certain time
 99.9%      50.015 ms
  100%      50.015 ms (longest request)
 
-Bytes read:          123456 (123.5 kB)
+Bytes read:          123456 (123 kB)
 Bytes written:       65432 (65.4 kB)
 Connections opened:  1000
 Generator's CPU:     0.500 s, the busiest thread 5 % of the time
 
-Worker      requests   share
-process 11       600  60.0 %
-process 12       400  40.0 %
+Worker      requests    share
+process 11       600  60.00 %
+process 12       400  40.00 %
 Fairness (Jain):     0.962
 ";
         assert_eq!(text(&sample::report(), &[]), expected);
@@ -378,8 +363,8 @@ Fairness (Jain):     0.962
         }];
         let text = text(&sample::with_errors(), &thresholds);
         for expected in [
-            "\nStatus  answers   share\n200         985  99.5 %\n503           5   0.5 %\n",
-            "\nError     requests  share\nreset            7  0.7 %\ntime-out         3  0.3 %\n",
+            "\nStatus  answers    share\n200         985  99.49 %\n503           5   0.51 %\n",
+            "\nError     requests   share\nreset            7  0.70 %\ntime-out         3  0.30 %\n",
             "\nRequests sent again: 2\n",
             "\nThresholds\nok  max-errors: wanted at most 2.000 %, got 1.500 %\n",
         ] {
@@ -418,11 +403,30 @@ Fairness (Jain):     0.962
     }
 
     #[test]
+    fn others_are_no_worker() {
+        let mut report = sample::report();
+        let names = (0..4096).map(|at| (format!("w{at}"), 1));
+        report.workers = names
+            .chain([("others".to_owned(), 9000)])
+            .map(|(worker, requests)| Share { worker, requests })
+            .collect();
+        report.jain = fairness(&report.workers);
+        let text = text(&report, &[]);
+        let expected = "\nFairness (Jain):     1.000 (of the 4096 that are told apart)\n";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
     fn a_stage_without_answers_has_no_longest() {
         let mut report = sample::at_a_rate();
         report.stages[1].answers = 0;
         let text = text(&report, &[]);
-        assert!(text.contains("  3        -  reset 7, time-out 3"), "{text}");
+        let stage = text.lines().find(|line| line.starts_with("kill:any"));
+        let words: Vec<_> = stage.unwrap().split_whitespace().collect();
+        assert!(
+            words.windows(3).any(|three| three == ["3", "-", "reset"]),
+            "{text}"
+        );
     }
 
     #[test]
@@ -441,7 +445,7 @@ Fairness (Jain):     0.962
             text.contains("\nMean latency:        -\n") && !text.contains("50%"),
             "{text}"
         );
-        assert!(text.contains("\nrefused        10  100.0 %\n"), "{text}");
+        assert!(text.contains("\nrefused        10  100.00 %\n"), "{text}");
         assert!(!text.contains("Worker") && !text.contains("NaN"));
     }
 
@@ -450,14 +454,14 @@ Fairness (Jain):     0.962
         let mut report = sample::report();
         report.workers = (0..50)
             .map(|at| Share {
-                worker: format!("\x1b[31m{at}\n{}", "a".repeat(1000)),
+                worker: format!("\x1b[31m\u{202e}{at}\n{}", "a".repeat(1000)),
                 requests: 50 - at,
             })
             .collect();
         report.stages = vec![Stage::default(); 2];
         report.stages[1].what = "\x07\n".to_owned();
         let text = text(&report, &[]);
-        assert!(!text.contains(['\x1b', '\x07']));
+        assert!(!text.contains(['\x1b', '\x07', '\u{202e}']));
         assert!(text.contains("\n  and 30 more\n"));
         assert!(text.lines().all(|line| line.len() < 200));
     }

@@ -1,29 +1,28 @@
-//! The tables of a report: faults, statuses, errors, workers, and the generator itself.
+//! The tables of a report: thresholds, faults, statuses, errors, workers, and the generator itself.
 
-use super::super::scale::count;
-use super::super::{bars, table};
+use super::super::words::{MOST_WORKERS, bytes, percent};
+use super::super::{Threshold, bars, table};
 use super::{figure, heading, many, paragraph, span, whole};
-use crate::loadtest::report::Trouble;
+use crate::loadtest::report::{Trouble, told_apart};
 use crate::loadtest::{Report, Stage};
 
-/// Workers that are shown one by one.
-const MOST_WORKERS: usize = 20;
-
-fn percent(part: u64, all: u64) -> String {
-    match all {
-        0 => "–".to_owned(),
-        _ => format!("{:.2} %", part as f64 * 100.0 / all as f64),
+/// The thresholds, and what came of them.
+pub(super) fn wishes(thresholds: &[Threshold]) -> String {
+    if thresholds.is_empty() {
+        return String::new();
     }
-}
-
-fn bytes(number: u64) -> String {
-    let number = number as f64;
-    match number {
-        _ if number >= 1e9 => format!("{} GB", count(number / 1e9)),
-        _ if number >= 1e6 => format!("{} MB", count(number / 1e6)),
-        _ if number >= 1e3 => format!("{} kB", count(number / 1e3)),
-        _ => format!("{} B", count(number)),
-    }
+    let rows = thresholds.iter().map(|one| {
+        let word = if one.ok { "ok" } else { "missed" };
+        vec![
+            one.name.to_owned(),
+            one.wish(),
+            one.found(),
+            word.to_owned(),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    let head = ["threshold", "wanted", "got", "result"];
+    heading("Thresholds") + &table(&head, &rows)
 }
 
 /// The kinds of errors in a few words.
@@ -91,16 +90,14 @@ fn meaning(trouble: Trouble) -> &'static str {
 pub(super) fn endings(report: &Report) -> String {
     let mut text = String::new();
     if !report.statuses.is_empty() {
-        let rows = report.statuses.iter().map(|(status, number)| {
-            vec![
-                status.to_string(),
-                whole(*number),
-                percent(*number, report.completed),
-            ]
-        });
+        let of = report.answered();
+        let rows = report
+            .statuses
+            .iter()
+            .map(|(status, number)| vec![status.to_string(), whole(*number), percent(*number, of)]);
         let rows: Vec<_> = rows.collect();
         text += &heading("Statuses");
-        text += &table(&["status", "answers", "of all requests"], &rows);
+        text += &table(&["status", "answers", "of the answers"], &rows);
     }
     if report.errors.total() > 0 {
         let rows = report.errors.iter().map(|(trouble, number)| {
@@ -154,12 +151,15 @@ pub(super) fn workers(report: &Report) -> String {
     );
     let mut text = heading("Who answered");
     if let Some(jain) = report.jain {
-        let words = format!(
-            "Jain's fairness index is {jain:.3}: 1 when all answer equally often, {:.3} if one of these {} \
-             did everything.",
-            1.0 / report.workers.len() as f64,
-            report.workers.len(),
+        let those = told_apart(&report.workers).count();
+        let mut words = format!(
+            "Jain's fairness index is {jain:.3}: 1 when all answer equally often, {:.3} if one of these \
+             {those} did everything.",
+            1.0 / those as f64,
         );
+        if those < report.workers.len() {
+            words += " The others, which are not told apart, are left out of it.";
+        }
         text += &paragraph("", &words);
     }
     text + &figure(&plot) + &table(&["worker", "answers", "share"], &rows)

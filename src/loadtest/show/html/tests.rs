@@ -132,7 +132,7 @@ fn full(words: &str) -> Report {
 }
 
 fn checked(report: &Report) -> String {
-    let page = html(report);
+    let page = html(report, &[]);
     well_formed(&page);
     for strange in ["NaN", "inf ", "=\"#", "https:", "<script", "<img", "url("] {
         assert!(!page.contains(strange), "{strange}");
@@ -162,6 +162,59 @@ fn a_full_report() {
     ] {
         assert!(page.contains(words), "{words}");
     }
+}
+
+#[test]
+fn thresholds_have_a_word_and_a_table() {
+    let mut thresholds =
+        [("max-p99", "us"), ("min-rps", "per_second")].map(|(name, unit)| Threshold {
+            name,
+            unit,
+            wanted: 50_000.0,
+            got: Some(49_000.0),
+            ok: true,
+        });
+    let page = html(&full(""), &thresholds);
+    well_formed(&page);
+    assert!(page.contains("<dt>Thresholds</dt><dd>ok <small>all 2</small></dd>"));
+    thresholds[0].got = None;
+    thresholds[0].ok = false;
+    let page = html(&full(""), &thresholds);
+    assert!(page.contains("<dd>missed <small>1 of 2</small></dd>"));
+    for cell in [
+        "at most 50.000 ms",
+        "nothing",
+        "missed",
+        "at least 50000.000 a second",
+    ] {
+        assert!(page.contains(&format!(">{cell}</td>")), "{cell}");
+    }
+    assert!(!html(&full(""), &[]).contains("Thresholds"));
+}
+
+#[test]
+fn shares_of_statuses_are_of_the_answers() {
+    let page = checked(&Report {
+        completed: 200,
+        statuses: [(200, 75), (503, 25)].into(),
+        ..full("")
+    });
+    assert!(page.contains(">75.00 %</td>") && page.contains(">25.00 %</td>"));
+}
+
+#[test]
+fn a_run_that_nobody_answered_has_no_empty_grid() {
+    let silent = |at| Interval {
+        at: Duration::from_secs(at),
+        length: Duration::from_secs(1),
+        errors: 5,
+        ..Interval::default()
+    };
+    let page = checked(&Report {
+        timeline: vec![silent(0), silent(1)],
+        ..empty()
+    });
+    assert_eq!(page.matches("nothing to show").count(), 1, "of two plots");
 }
 
 #[test]

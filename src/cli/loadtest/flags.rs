@@ -5,7 +5,7 @@
 
 use super::faults::Faults;
 use super::words::{
-    body_file, cookie, header, latency, method, millis, percent, rate, seconds, up_to,
+    self, body_file, cookie, header, latency, method, millis, percent, rate, seconds, up_to,
 };
 use crate::loadtest::Loadtest;
 use crate::{Error, Result};
@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// More than anybody waits for.
 const MOST_REQUESTS: u64 = 1_000_000_000_000;
+
+/// A body is kept in memory: 1 GiB.
+const LARGEST_BODY: u64 = 1 << 30;
 
 /// Send requests to a server, and say what came of them
 #[derive(Args, Debug)]
@@ -179,7 +182,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// When the file of the body cannot be read.
+    /// When the file of the body cannot be read, or is too large.
     pub(super) fn plan(&self) -> Result<Loadtest> {
         let mut plan = Loadtest::new(self.url.as_deref().unwrap_or_default())
             .concurrency(self.concurrency as usize)
@@ -193,7 +196,7 @@ impl Options {
             None => {}
             Some(Body::Text(text)) => plan = plan.body(text),
             Some(Body::File(path)) => {
-                let bytes = std::fs::read(path).map_err(|error| {
+                let bytes = words::body(path, LARGEST_BODY).map_err(|error| {
                     Error::Settings(format!("the body: {}: {error}", path.display()))
                 })?;
                 plan = plan.body(bytes);

@@ -5,20 +5,35 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Whether a file could be there at all: better known before a long run than after it.
+/// Whether it can be written: better known before a long run than after it. The file beside that it is
+/// first written to is made, and taken away again.
 ///
 /// # Errors
 ///
-/// When there is no such directory, or when it is one.
+/// When there is no such directory, when it is one, and when nothing can be made there.
 pub(super) fn judge(path: &Path) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    match (path.is_dir(), folder.is_dir()) {
-        (true, _) => Err(unusable(path, "it is a directory")),
-        (false, false) => Err(unusable(path, "there is no such directory")),
-        (false, true) => Ok(()),
+    match place(path) {
+        _ if path.is_dir() => Err(unusable(path, "it is a directory")),
+        _ if !folder.is_dir() => Err(unusable(path, "there is no such directory")),
+        Ok(None) => Ok(()),
+        Ok(Some(place)) => {
+            let tried = beside(&place).and_then(|(_, name)| fs::remove_file(name));
+            tried.map_err(|error| unusable(path, &error.to_string()))
+        }
+        Err(error) => Err(unusable(path, &error.to_string())),
+    }
+}
+
+/// Where the file is, or will be: where a link leads to, which stays. None of what is no file.
+fn place(path: &Path) -> io::Result<Option<PathBuf>> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => Ok(None),
+        Ok(_) => fs::canonicalize(path).map(Some),
+        Err(_) => Ok(Some(path.to_owned())),
     }
 }
 
@@ -32,26 +47,29 @@ fn unusable(path: &Path, why: &str) -> Error {
 ///
 /// When it cannot be written.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    let written = match fs::metadata(path) {
-        Ok(there) if !there.is_file() => fs::write(path, text),
-        // Through a link, which stays.
-        Ok(_) => fs::canonicalize(path).and_then(|path| replace(&path, text)),
-        Err(_) => replace(path, text),
-    };
+    let written = place(path).and_then(|place| match place {
+        None => fs::write(path, text),
+        Some(place) => replace(&place, text),
+    });
     written.map_err(|error| Error::Failed(format!("--html {}: {error}", path.display())))
 }
 
+/// A new file beside it, and its name.
+fn beside(path: &Path) -> io::Result<(fs::File, PathBuf)> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let name = PathBuf::from(name);
+    Ok((fs::File::create_new(&name)?, name))
+}
+
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let mut file = fs::File::create_new(&beside)?;
+    let (mut file, name) = beside(path)?;
     let written = file
         .write_all(text.as_bytes())
-        .and_then(|()| fs::rename(&beside, path));
+        .and_then(|()| fs::rename(&name, path));
     if written.is_err() {
         // The first error is the one to tell.
-        let _ = fs::remove_file(&beside);
+        let _ = fs::remove_file(&name);
     }
     written
 }
@@ -65,8 +83,13 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("mcluster-page-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let page = folder.join("page.html");
-        assert!(judge(&page).is_ok() && judge(Path::new("page.html")).is_ok());
-        for path in [&folder, &folder.join("no/page.html")] {
+        for path in [&page, Path::new("page.html"), Path::new("/dev/null")] {
+            judge(path).unwrap();
+            assert!(!page.exists());
+        }
+        // Where nobody may make a file, not even root.
+        let nowhere = PathBuf::from("/proc/page.html");
+        for path in [&folder, &folder.join("no/page.html"), &nowhere] {
             let error = judge(path).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{error}");
         }

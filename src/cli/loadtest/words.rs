@@ -2,7 +2,9 @@
 //! files of bodies.
 
 use crate::http::{is_field_value, is_token};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Rates that make sense, a second.
@@ -131,6 +133,29 @@ pub(super) fn body_file(words: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// What is in a file, if that is no more than `most` bytes: a device may have no end.
+///
+/// # Errors
+///
+/// When it cannot be read, and when there is more.
+pub(super) fn body(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let failed = |error: io::Error| error.to_string();
+    let file = File::open(path).map_err(failed)?;
+    let too_much = || format!("it has more than {most} bytes, and a body is kept in memory");
+    // Of what is no file this is 0.
+    if file.metadata().map_err(failed)?.len() > most {
+        return Err(too_much());
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    match bytes.len() as u64 > most {
+        true => Err(too_much()),
+        false => Ok(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,5 +243,14 @@ mod tests {
         assert!(method("").is_err() && method("A B").is_err());
         assert!(body_file("a.json").is_ok());
         assert!(body_file("a.js").unwrap_err().contains("is a program"));
+
+        let error = body(Path::new("/dev/zero"), 100_000).unwrap_err();
+        assert!(error.contains("more than 100000 bytes"), "{error}");
+        assert_eq!(body(Path::new("/dev/null"), 100), Ok(Vec::new()));
+        let file = std::env::temp_dir().join(format!("mcluster-words-{}", std::process::id()));
+        std::fs::write(&file, "four").unwrap();
+        assert_eq!(body(&file, 4), Ok(b"four".to_vec()));
+        assert!(body(&file, 3).unwrap_err().contains("more than 3"));
+        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -13,7 +13,8 @@ use crate::sys::group;
 use crate::sys::process::{self, Pid};
 use crate::sys::signal::{SIGKILL, SIGTERM};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,15 @@ use std::time::{Duration, Instant};
 /// Waits for the end of its stdin, which comes when whoever holds the other end is gone, however that came
 /// about, and then ends its group, of which it is the first. A signal that the kernel sends at a
 /// parent's death would reach one process alone, and would come when a thread ends.
-const GUARD: &str = "trap '' HUP INT QUIT TERM; read -r _; kill -KILL 0";
+///
+/// It ignores all that can be ignored, since a server may signal its whole group. Nobody is started until
+/// it says that it does, and it starts nobody who would inherit that. Not every shell knows the signals
+/// from 34 on.
+const GUARD: &str = "\
+    trap '' 1 2 3 4 5 6 7 8 10 11 12 13 14 15 16 18 20 21 22 23 24 25 26 27 28 29 30 31; \
+    for signal in 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 \
+        60 61 62 63 64; do command trap '' $signal 2>/dev/null; done; \
+    echo; read -r _; kill -KILL 0";
 
 /// The longest line that is read as one; the rest of a longer one is dropped.
 const LONGEST_LINE: usize = 8 << 10;
@@ -37,13 +46,28 @@ const LAST_LINES: usize = 3;
 /// How long what ends may take to do so: one that has closed its stdout, or was killed.
 const TO_END: Duration = Duration::from_secs(1);
 
+/// How long those who read what it said may need to come to its end, once everybody is gone.
+const TO_HEAR: Duration = Duration::from_millis(200);
+
+/// Where a server's lines go, each without its end. It must not wait: the server would wait with it.
+pub(crate) type Sink = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
 /// Whether what a server says is passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Voice {
-    /// To this process's stderr, but for the lines that say where it listens.
-    Aloud,
+    /// Yes, but for the lines that say where it listens.
+    Aloud(Sink),
     /// No; the last lines are kept for the case that it does not start.
     Quiet,
+}
+
+impl fmt::Debug for Voice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aloud(_) => "Aloud",
+            Self::Quiet => "Quiet",
+        })
+    }
 }
 
 /// A server that was started by this process. Dropped, it and all that it has started are killed.
@@ -103,18 +127,20 @@ impl Spawned {
         Ok(spawned)
     }
 
-    /// Waits, at most so long, until it has said where it listens; whether it has. For a caller that
-    /// has other things to look at meanwhile.
+    /// Waits, at most so long, until it has said that it listens at an address with `://`; whether it
+    /// has. For a caller that has other things to look at meanwhile. One that has closed its stdout says no
+    /// more, so what it said must do.
     ///
     /// # Errors
     ///
     /// When it will never say so: it has ended, or closed its stdout.
     pub(crate) fn listens(&mut self, at_most: Duration) -> io::Result<bool> {
-        let waits = |words: &mut Words| words.urls.is_empty() && words.open;
+        let waits = |words: &mut Words| !words.has_url() && words.open;
         let words = self.said.lock();
         let words = self.said.changed.wait_timeout_while(words, at_most, waits);
         let (words, _) = words.unwrap_or_else(PoisonError::into_inner);
-        let (listens, open) = (!words.urls.is_empty(), words.open);
+        let open = words.open;
+        let listens = words.has_url() || (!open && !words.urls.is_empty());
         drop(words);
         if listens {
             return Ok(true);
@@ -171,17 +197,35 @@ impl Spawned {
     /// # Errors
     ///
     /// None that a caller may expect; whatever comes, nothing of it is left.
-    pub(crate) fn stop(mut self, patience: Duration) -> io::Result<ExitStatus> {
+    pub(crate) fn stop(self, patience: Duration) -> io::Result<ExitStatus> {
+        self.stop_unless(patience, || false)
+    }
+
+    /// The same, where somebody may have had `enough` of waiting: then the rest is killed at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spawned::stop`].
+    pub(crate) fn stop_unless(
+        mut self,
+        patience: Duration,
+        mut enough: impl FnMut() -> bool,
+    ) -> io::Result<ExitStatus> {
         let deadline = Instant::now() + patience;
+        let mut hurry = false;
         if self.try_wait()?.is_none() {
             process::kill(self.pid(), SIGTERM)?;
         }
-        wait_until(deadline, || !matches!(self.try_wait(), Ok(None)));
+        wait_until(deadline, || {
+            hurry |= enough();
+            hurry || !matches!(self.try_wait(), Ok(None))
+        });
         // A shell that runs several commands passes nothing on.
         if self.try_wait()?.is_some() && !self.processes()?.is_empty() {
             group::signal(self.group(), SIGTERM)?;
             wait_until(deadline, || {
-                self.processes().map_or(true, |left| left.is_empty())
+                hurry |= enough();
+                hurry || self.processes().map_or(true, |left| left.is_empty())
             });
         }
         self.end();
@@ -206,12 +250,16 @@ impl Spawned {
             self.processes().map_or(true, |left| left.is_empty())
         });
         let _ = self.guard.wait();
+        // Its last words are in the pipes still.
+        let words = self.said.lock();
+        let talks = |words: &mut Words| words.talks > 0;
+        drop(self.said.changed.wait_timeout_while(words, TO_HEAR, talks));
         self.over = true;
     }
 
     /// Reads a pipe to its end, so that the server is never held up, whatever it writes.
     fn hear(&self, mut pipe: impl Read + Send + 'static, is_out: bool) -> io::Result<()> {
-        let (said, voice) = (self.said.clone(), self.voice);
+        let (said, voice) = (self.said.clone(), self.voice.clone());
         let listen = move || {
             let mut lines = Lines::default();
             let mut buffer = vec![0; LONGEST_LINE];
@@ -219,13 +267,13 @@ impl Spawned {
                 match pipe.read(&mut buffer) {
                     Ok(0) => break,
                     Ok(length) => {
-                        lines.take(&buffer[..length], |line| said.hear(line, is_out, voice));
+                        lines.take(&buffer[..length], |line| said.hear(line, is_out, &voice));
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(_) => break,
                 }
             }
-            lines.rest(|line| said.hear(line, is_out, voice));
+            lines.rest(|line| said.hear(line, is_out, &voice));
             let mut words = said.lock();
             words.talks -= 1;
             words.open &= !is_out;
@@ -259,7 +307,7 @@ impl Spawned {
     fn last_words(&self) -> String {
         // Who could hear them has.
         let words = match self.voice {
-            Voice::Aloud => return String::new(),
+            Voice::Aloud(_) => return String::new(),
             Voice::Quiet => self.said.lock(),
         };
         let lines = words.last.iter().map(|line| line.as_str());
@@ -285,16 +333,26 @@ fn wait_until(deadline: Instant, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The first of a new group: who ends it when this process is gone.
+/// The first of a new group: who ends it when this process is gone. It is ready.
 fn guard() -> io::Result<Child> {
     let guard = shell(GUARD)
         .process_group(0)
         .current_dir("/")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
-    guard.map_err(|error| io::Error::new(error.kind(), format!("sh: {error}")))
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("sh: {error}"));
+    let mut guard = guard.map_err(failed)?;
+    let ready = guard.stdout.take().map(|mut out| out.read_exact(&mut [0]));
+    match ready {
+        Some(Err(error)) => {
+            let _ = guard.kill();
+            let _ = guard.wait();
+            Err(failed(error))
+        }
+        _ => Ok(guard),
+    }
 }
 
 /// What a server has said, for those who wait for it.
@@ -314,6 +372,13 @@ struct Words {
     talks: u32,
 }
 
+impl Words {
+    /// Whether an address that can be asked is among them: no path of a socket.
+    fn has_url(&self) -> bool {
+        self.urls.iter().any(|url| url.contains("://"))
+    }
+}
+
 impl Said {
     fn lock(&self) -> MutexGuard<'_, Words> {
         // Nothing that could panic happens under the lock.
@@ -321,7 +386,7 @@ impl Said {
     }
 
     /// Takes a line.
-    fn hear(&self, line: &[u8], is_out: bool, voice: Voice) {
+    fn hear(&self, line: &[u8], is_out: bool, voice: &Voice) {
         if let Some(url) = url(line).filter(|_| is_out) {
             let mut words = self.lock();
             if words.urls.len() < MOST_URLS {
@@ -331,13 +396,7 @@ impl Said {
             return;
         }
         match voice {
-            Voice::Aloud => {
-                let mut stderr = io::stderr().lock();
-                // Where nobody reads it, nobody misses it.
-                let _ = stderr
-                    .write_all(line)
-                    .and_then(|()| stderr.write_all(b"\n"));
-            }
+            Voice::Aloud(sink) => sink(line),
             Voice::Quiet => {
                 let mut words = self.lock();
                 if words.last.len() == LAST_LINES {
@@ -350,13 +409,28 @@ impl Said {
     }
 }
 
-/// The address in a line that says where a server listens; other servers put words before these.
+/// The address in a line that says where a server listens; other servers put words before these, marks
+/// around the address, or colours on it.
 fn url(line: &[u8]) -> Option<String> {
-    let line = str::from_utf8(line).ok()?;
+    let line = uncoloured(str::from_utf8(line).ok()?);
     let (_, rest) = line.split_once("istening on ")?;
     let word = rest.split_whitespace().next()?;
+    let word = word
+        .trim_start_matches(['"', '\'', '`', '<', '('])
+        .trim_end_matches(['"', '\'', '`', '>', ')', '.', ',', ';', '!']);
     let is_url = word.contains("://") || word.starts_with("unix:");
     is_url.then(|| word.to_owned())
+}
+
+/// A line without what a terminal takes for colours (ECMA-48 section 5.4).
+fn uncoloured(line: &str) -> String {
+    let mut pieces = line.split("\x1b[");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let end = piece.find(|c| ('@'..='~').contains(&c));
+        plain += end.map_or("", |end| &piece[end + 1..]);
+    }
+    plain
 }
 
 /// Bytes as lines, however they come, in bounded memory.

@@ -156,24 +156,8 @@ impl Loadtest {
     /// When what is wanted makes no sense, the host's name is not found, or the system has no room for a
     /// thread or its loop. That nobody answers at the address is no error here but in the report.
     pub fn start(mut self) -> Result<Running> {
-        self.judge()?;
-        let target = Target::parse(&self.url)?;
+        let (target, method, speech) = self.ready()?;
         let is_websocket = target.is_websocket();
-        self.keep_alive |= is_websocket;
-        let (method, speech) = match is_websocket {
-            true => {
-                let handshake = Handshake::new(&self, &target)?;
-                let speech = Speech::echo(handshake, &self.body, self.pipeline);
-                ("GET".to_owned(), speech)
-            }
-            false => {
-                let method = template::method(&self)?;
-                let request = template::request(&self, &target)?;
-                let again = template::is_idempotent(&method);
-                let speech = Speech::http(&request, self.pipeline, &method, again);
-                (method, speech)
-            }
-        };
         let found = target.resolve()?.into_iter();
         let addresses = Addresses::new(found.map(Target::connect_place).collect());
 
@@ -234,6 +218,32 @@ impl Loadtest {
             running.threads.push(thread);
         }
         Ok(running)
+    }
+
+    /// Whether it makes sense, as far as that can be said without asking anybody.
+    ///
+    /// # Errors
+    ///
+    /// What does not.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.clone().ready().map(drop)
+    }
+
+    /// Whom to ask, by which method, in which words.
+    fn ready(&mut self) -> Result<(Target, String, Speech)> {
+        self.judge()?;
+        let target = Target::parse(&self.url)?;
+        self.keep_alive |= target.is_websocket();
+        if target.is_websocket() {
+            let handshake = Handshake::new(self, &target)?;
+            let speech = Speech::echo(handshake, &self.body, self.pipeline);
+            return Ok((target, "GET".to_owned(), speech));
+        }
+        let method = template::method(self)?;
+        let request = template::request(self, &target)?;
+        let again = template::is_idempotent(&method);
+        let speech = Speech::http(&request, self.pipeline, &method, again);
+        Ok((target, method, speech))
     }
 }
 

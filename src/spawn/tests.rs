@@ -72,6 +72,13 @@ fn lines_that_say_where() {
             Some("http://[::1]:80"),
         ),
         ("listening on unix:/run/a.sock", Some("unix:/run/a.sock")),
+        (
+            "\x1b[32mListening on \x1b[1;4mhttp://[::1]:80/a\x1b[0m.",
+            Some("http://[::1]:80/a"),
+        ),
+        ("listening on 'http://a:1';", Some("http://a:1")),
+        ("listening on <http://a:1>, pid 7", Some("http://a:1")),
+        ("listening on \x1b[", None),
         ("listening on port 3000", None),
         ("listening on", None),
         ("listening on ", None),
@@ -160,4 +167,61 @@ fn it_is_never_held_up() {
     let mut server = started(&format!("{much}; echo; {SAYS}; {much}; exit 5"));
     soon(|| server.try_wait().unwrap().is_some());
     assert_eq!(server.stop(LONG).unwrap().code(), Some(5));
+}
+
+/// Two listeners: the one that comes first cannot be asked.
+#[test]
+fn a_socket_first_is_no_failure() {
+    let server = started(&format!(
+        "echo listening on unix:/a; sleep 0.1; {SAYS}; exec sleep 600"
+    ));
+    assert_eq!(server.urls(), ["unix:/a", "http://127.0.0.1:1"]);
+    let mut server = Spawned::launch(
+        shell("echo listening on unix:/a; exec >&-; exec sleep 600"),
+        Voice::Quiet,
+    )
+    .unwrap();
+    soon(|| server.listens(LONG).unwrap());
+    assert_eq!(server.urls(), ["unix:/a"]);
+}
+
+#[test]
+fn who_has_had_enough_waits_no_longer() {
+    let server = started(&format!(
+        "trap '' TERM; {SAYS}; while :; do sleep 0.01; done"
+    ));
+    let start = Instant::now();
+    let mut looks = 0;
+    let status = server.stop_unless(LONG, || {
+        looks += 1;
+        looks == 2
+    });
+    assert_eq!(status.unwrap().signal(), Some(SIGKILL));
+    assert!(start.elapsed() < LONG);
+}
+
+/// A server may send whatever it likes to its group.
+#[test]
+fn the_guard_outlives_what_can_be_ignored() {
+    let mut guard = guard().unwrap();
+    let pid = Pid::from_raw(guard.id() as i32);
+    let not = [SIGKILL, 17, 19, 32, 33];
+    for signal in (1..=64).filter(|signal| !not.contains(signal)) {
+        process::kill(pid, signal).unwrap_or_else(|why| panic!("{signal}: {why}"));
+    }
+    drop(guard.stdin.take());
+    assert_eq!(guard.wait().unwrap().signal(), Some(SIGKILL));
+}
+
+#[test]
+fn what_it_says_is_passed_on() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let ear = heard.clone();
+    let sink = Arc::new(move |line: &[u8]| ear.lock().unwrap().push(line.to_vec()));
+    let words =
+        format!("trap 'echo bye; exit' TERM; echo hello; {SAYS}; while :; do sleep 0.01; done");
+    let mut server = Spawned::launch(shell(&words), Voice::Aloud(sink)).unwrap();
+    soon(|| server.listens(LONG).unwrap());
+    server.stop(LONG).unwrap();
+    assert_eq!(*heard.lock().unwrap(), [&b"hello"[..], b"bye"]);
 }

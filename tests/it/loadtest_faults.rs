@@ -7,12 +7,12 @@ use serde_json::Value;
 use std::process::{Command, Output};
 
 /// The words that start a cluster of ours on a free port.
-fn serve(more: &str) -> String {
+pub(crate) fn serve(more: &str) -> String {
     format!("exec '{BINARY}' serve --workers 2 --pool 0 --listen 127.0.0.1:0 {more}")
 }
 
 /// A load test whose clusters have their control sockets in a directory of its own.
-fn loadtest(directory: &Directory, arguments: &[&str]) -> Command {
+pub(crate) fn loadtest(directory: &Directory, arguments: &[&str]) -> Command {
     let mut command = command(&["loadtest"]);
     command.args(arguments);
     command.env("XDG_RUNTIME_DIR", directory.file(""));
@@ -29,7 +29,7 @@ fn refused(arguments: &[&str], status: i32, words: &str) {
 }
 
 #[track_caller]
-fn report(output: &Output) -> Value {
+pub(crate) fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         let said = String::from_utf8_lossy(&output.stderr);
         panic!("{error}: {said}")
@@ -39,7 +39,7 @@ fn report(output: &Output) -> Value {
 /// What `loadtest` has started, once its first request was answered: the server, its workers, and who
 /// watches over them.
 #[track_caller]
-fn answered(loadtest: &Server) -> Vec<i32> {
+pub(crate) fn answered(loadtest: &Server) -> Vec<i32> {
     loadtest.log.wait(0, "\"GET / HTTP/1.1\" 200");
     let mut all = watch::children(loadtest.pid());
     let workers: Vec<_> = all.iter().flat_map(|&pid| watch::children(pid)).collect();
@@ -49,7 +49,7 @@ fn answered(loadtest: &Server) -> Vec<i32> {
 }
 
 #[track_caller]
-fn all_gone(pids: &[i32]) {
+pub(crate) fn all_gone(pids: &[i32]) {
     // Whoever takes in the orphans of this place may not bury them.
     let is_gone = |pid: &i32| watch::is_unburied(*pid) || watch::status(pid, "Pid").is_none();
     wait_until("no process is left", || pids.iter().all(is_gone));
@@ -58,7 +58,7 @@ fn all_gone(pids: &[i32]) {
 #[test]
 fn words_that_make_no_sense() {
     refused(&["--at", "1s=explode", "http://a"], 2, "kill:any");
-    refused(&["--at", "x=reload", "http://a"], 2, "duration");
+    refused(&["--at", "x=reload", "http://a"], 2, "no time of the run");
     let late = ["-t", "2", "--at", "5s=reload", "http://127.0.0.1:9"];
     refused(&late, 2, "the run is over after 2s");
     refused(&[], 2, "URL");
@@ -104,19 +104,16 @@ fn a_worker_is_killed_all_are_replaced_one_is_added() {
         .iter()
         .map(|stage| stage["what"].as_str().unwrap())
         .collect();
-    assert_eq!(names.len(), 4, "{names:?}");
-    assert_eq!(
-        (names[0], names[2], names[3]),
-        ("start", "reload", "scale:3")
-    );
-    assert!(names[1].starts_with("kill:any (worker "), "{}", names[1]);
+    assert_eq!(names, ["start", "kill:any", "reload", "scale:3"]);
     for (stage, at) in stages.iter().zip([0.0, 0.5, 1.5, 2.5]).skip(1) {
         let outcome = stage["outcome"].as_str().unwrap();
         assert!(!outcome.starts_with("failed"), "{stage:#}");
         assert!(stage["took_s"].as_f64().unwrap() > 0.0, "{stage:#}");
         assert!(stage["at_s"].as_f64().unwrap() >= at, "{stage:#}");
     }
-    assert_eq!(stages[1]["outcome"], "2 workers listen again");
+    let outcome = stages[1]["outcome"].as_str().unwrap();
+    assert!(outcome.starts_with("worker "), "{outcome}");
+    assert!(outcome.ends_with(": 2 workers listen again"), "{outcome}");
     for stage in &stages[2..] {
         assert_eq!(stage["errors"], serde_json::json!({}), "{stage:#}");
         assert_eq!(stage["failures"], 0, "{stage:#}");

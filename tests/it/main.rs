@@ -38,6 +38,7 @@ mod loadtest_cluster;
 mod loadtest_faults;
 mod loadtest_pages;
 mod loadtest_rate;
+mod loadtest_steers;
 #[cfg(feature = "redis")]
 mod machines;
 mod manual;

@@ -7,15 +7,19 @@
 mod script;
 mod words;
 
+use super::unless;
 use crate::cli::steer::{self, Cluster};
 use crate::cli::values::name;
+use crate::loadtest::target::Target;
 use crate::runtime;
 use crate::spawn::{self, Spawned, Voice};
 use crate::status::Status;
 use crate::sys::process::Pid;
+use crate::sys::signal::SignalFd;
 use crate::{Error, Result};
 use clap::Args;
 pub(super) use script::Script;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -26,6 +30,13 @@ const TO_START: Duration = Duration::from_secs(60);
 
 /// How long it may take to stop.
 const TO_STOP: Duration = Duration::from_secs(10);
+
+/// How long a server that listens on sockets' paths may take to name an address that can be asked.
+const TO_SAY_MORE: Duration = Duration::from_secs(1);
+
+/// What the variables of the cluster's command mean here, where no server is started.
+const NAME: &str = "MCLUSTER_NAME";
+const CONTROL: &str = "MCLUSTER_CONTROL";
 
 /// Between two looks at whether the user has had enough.
 const BLINK: Duration = Duration::from_millis(50);
@@ -44,13 +55,13 @@ pub(super) struct Faults {
     at: Vec<Timed>,
 
     /// With --at: the cluster's name
-    /// [default: the one that is started here, else mcluster]
-    #[arg(long, env = "MCLUSTER_NAME", value_parser = name)]
+    /// [default: the one that is started here, else MCLUSTER_NAME, else mcluster]
+    #[arg(long, value_parser = name)]
     name: Option<String>,
 
     /// With --at: the cluster's control socket
-    /// [default: NAME.sock in the runtime directory]
-    #[arg(long, value_name = "PATH", env = "MCLUSTER_CONTROL")]
+    /// [default: NAME.sock in the runtime directory; without --spawn MCLUSTER_CONTROL]
+    #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
 }
 
@@ -77,7 +88,7 @@ impl Faults {
     ///
     /// # Errors
     ///
-    /// When it does not start, or the user has had enough of waiting.
+    /// When it does not start, or the user has had enough of waiting; then it is stopped.
     pub(super) fn server(
         &self,
         voice: Voice,
@@ -89,39 +100,49 @@ impl Faults {
         let failed = |why: io::Error| Error::Failed(format!("--spawn {words:?}: {why}"));
         let mut command = spawn::shell(words);
         // A cluster that is not named by its own words does not meet one that runs already.
-        command.env("MCLUSTER_NAME", self.spawned_name());
-        if let Some(path) = &self.control {
-            command.env("MCLUSTER_CONTROL", path);
-        }
+        command.env(NAME, self.spawned_name());
+        match &self.control {
+            Some(path) => command.env(CONTROL, path),
+            None if said(CONTROL).is_some_and(|path| path == "off") => &mut command,
+            None => command.env_remove(CONTROL),
+        };
         let mut server = Spawned::launch(command, voice).map_err(failed)?;
         let deadline = Instant::now() + TO_START;
+        let mut said_so = None;
         while !server.listens(BLINK).map_err(failed)? {
-            if enough() {
-                let what = "a signal ended it before the server listened";
-                return Err(Error::Failed(what.to_owned()));
+            // Enough for an address that was given in full.
+            if !server.urls().is_empty()
+                && said_so.get_or_insert_with(Instant::now).elapsed() >= TO_SAY_MORE
+            {
+                break;
             }
-            if Instant::now() >= deadline {
-                return Err(failed(server.too_slow(TO_START)));
-            }
+            let why = match enough() {
+                true => Error::Failed("a signal ended it before the server listened".to_owned()),
+                false if Instant::now() >= deadline => failed(server.too_slow(TO_START)),
+                false => continue,
+            };
+            server.stop_unless(TO_STOP, enough).map_err(failed)?;
+            return Err(why);
         }
         Ok(Some(server))
     }
 
-    /// Stops the server of a run that is over.
+    /// Stops the server of a run that is over; what is left is killed once the user has had `enough`.
     ///
     /// # Errors
     ///
     /// When it had ended before, other than on purpose.
-    pub(super) fn stop(&self, mut server: Spawned) -> Result<()> {
+    pub(super) fn stop(&self, mut server: Spawned, enough: impl FnMut() -> bool) -> Result<()> {
         let failed = |why: io::Error| Error::Failed(format!("--spawn: {why}"));
         let early = server.try_wait().map_err(failed)?;
-        server.stop(TO_STOP).map_err(failed)?;
+        // A shell that has put the server into the background ends well.
+        let nobody = server.processes().map_err(failed)?.is_empty();
+        server.stop_unless(TO_STOP, enough).map_err(failed)?;
         let on_purpose = self.at.iter().any(|one| one.fault == Fault::Stop);
         match early {
-            // A shell that has put it into the background ends well.
-            Some(status) if !status.success() && !on_purpose => Err(Error::Failed(format!(
-                "what --spawn started ended before the run was over ({status})"
-            ))),
+            Some(status) if (nobody || !status.success()) && !on_purpose => Err(Error::Failed(
+                format!("what --spawn started ended before the run was over ({status})"),
+            )),
             _ => Ok(()),
         }
     }
@@ -130,6 +151,16 @@ impl Faults {
     fn spawned_name(&self) -> String {
         let own = || format!("loadtest-{}", std::process::id());
         self.name.clone().unwrap_or_else(own)
+    }
+
+    /// An address of the same kind as [`Faults::url`] will give, before there is a server.
+    ///
+    /// # Errors
+    ///
+    /// When there will be none.
+    pub(super) fn likely_url(&self, given: Option<&str>) -> Result<String> {
+        let any = self.spawn.iter().map(|_| "http://127.0.0.1:1".to_owned());
+        address(given, &any.collect::<Vec<_>>()).map_err(Error::Settings)
     }
 
     /// What to ask for: what is `given`, at the server if that is only a path or nothing.
@@ -142,43 +173,133 @@ impl Faults {
         address(given, &urls).map_err(Error::Settings)
     }
 
-    /// What is to be done, in the order of time, to a cluster that is there.
+    /// What is to be done, in the order of time, to the cluster that is measured at `url`.
     ///
     /// # Errors
     ///
-    /// When something is to be done and the cluster cannot be reached.
-    pub(super) fn script(&self, server: Option<&Spawned>) -> Result<Script> {
+    /// When something is to be done and that cluster cannot be reached, or is another one, and when a
+    /// signal comes first.
+    pub(super) fn script(
+        &self,
+        server: Option<&Spawned>,
+        url: &str,
+        signals: &SignalFd,
+    ) -> Result<Script> {
         if self.at.is_empty() {
             return Ok(Script::new(Vec::new(), None));
         }
-        let cluster = self.cluster(server)?;
-        cluster.status()?;
+        let cluster = match (self.named(server.is_some())?, server) {
+            (None, None) => measured(named(runtime::USUAL_NAME.to_owned(), None), url, signals)?,
+            (Some(cluster), None) => measured(cluster, url, signals)?,
+            (Some(cluster), Some(server)) => started(cluster, server, signals)?,
+            (None, Some(server)) => self.found(server, signals)?,
+        };
         Ok(Script::new(self.at.clone(), Some(cluster)))
     }
 
-    /// The cluster that was named, else the one among the processes of `server`, else the usual one.
-    fn cluster(&self, server: Option<&Spawned>) -> Result<Cluster> {
-        let named = |name: &str, control: Option<PathBuf>| Cluster {
-            name: name.to_owned(),
-            control,
-        };
-        let server = match (server, &self.name, &self.control) {
-            (Some(server), None, None) => server,
-            (_, name, control) => {
-                let name = name.as_deref().unwrap_or(runtime::USUAL_NAME);
-                return Ok(named(name, control.clone()));
+    /// The cluster that was named: by a flag, or, where none `is_started` here, by the environment.
+    ///
+    /// # Errors
+    ///
+    /// When the environment has no name.
+    fn named(&self, is_started: bool) -> Result<Option<Cluster>> {
+        let by_environment = |variable| said(variable).filter(|_| !is_started);
+        let name = match (&self.name, by_environment(NAME)) {
+            (Some(flag), _) => Some(flag.clone()),
+            (None, Some(words)) => {
+                let words = words.to_string_lossy();
+                let refuse = |why| Error::Settings(format!("{NAME}: {why}"));
+                Some(name(&words).map_err(refuse)?)
             }
+            (None, None) => None,
         };
-        for path in steer::sockets(&runtime::directory())? {
-            let ours = |status: Status| server.has(Pid::from_raw(status.pid)).then_some(status);
-            if let Some(status) = steer::look(&path).ok().and_then(ours) {
-                return Ok(named(&status.name, Some(path)));
+        let by_environment = || by_environment(CONTROL).map(PathBuf::from);
+        let control = self.control.clone().or_else(by_environment);
+        if name.is_none() && control.is_none() {
+            return Ok(None);
+        }
+        let name = name.unwrap_or_else(|| match is_started {
+            true => self.spawned_name(),
+            false => runtime::USUAL_NAME.to_owned(),
+        });
+        Ok(Some(named(name, control)))
+    }
+
+    /// The one among the processes of `server`.
+    fn found(&self, server: &Spawned, signals: &SignalFd) -> Result<Cluster> {
+        let all = steer::sockets(&runtime::directory())?;
+        let look = || {
+            let all = all.into_iter();
+            all.filter_map(|path| Some((steer::look(&path).ok()?, path)))
+                .collect::<Vec<_>>()
+        };
+        for (status, path) in unless(signals, look)? {
+            if is_of(&status, server) {
+                return Ok(named(status.name, Some(path)));
             }
         }
         let none = "what --spawn started has no control socket in the runtime directory";
         let none = io::Error::new(io::ErrorKind::NotFound, none);
-        Err(named(&self.spawned_name(), None).unreachable(none))
+        Err(named(self.spawned_name(), None).unreachable(none))
     }
+}
+
+fn named(name: String, control: Option<PathBuf>) -> Cluster {
+    Cluster { name, control }
+}
+
+/// What the environment says, where it says anything.
+fn said(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable).filter(|words| !words.is_empty())
+}
+
+fn status(cluster: &Cluster, signals: &SignalFd) -> Result<Status> {
+    let asked = cluster.clone();
+    let (_, status) = unless(signals, move || asked.status())??;
+    Ok(status)
+}
+
+fn is_of(status: &Status, server: &Spawned) -> bool {
+    server.has(Pid::from_raw(status.pid))
+}
+
+/// `cluster`, if it is what was started for the run.
+fn started(cluster: Cluster, server: &Spawned, signals: &SignalFd) -> Result<Cluster> {
+    let status = status(&cluster, signals)?;
+    match is_of(&status, server) {
+        true => Ok(cluster),
+        false => {
+            let pid = status.pid;
+            let what = format!("it is not what --spawn started, but process {pid} of another one");
+            Err(cluster.unreachable(io::Error::other(what)))
+        }
+    }
+}
+
+/// `cluster`, if it is what listens at `url`.
+fn measured(cluster: Cluster, url: &str, signals: &SignalFd) -> Result<Cluster> {
+    let status = status(&cluster, signals)?;
+    match listens_at(&status.listeners, url) {
+        true => Ok(cluster),
+        false => {
+            let what = format!(
+                "it is not what is measured: it listens on {}, not at the port of {url}",
+                match status.listeners.join(", ") {
+                    none if none.is_empty() => "nothing".to_owned(),
+                    some => some,
+                }
+            );
+            Err(cluster.unreachable(io::Error::other(what)))
+        }
+    }
+}
+
+/// Whether one of these has the port of `url`.
+fn listens_at(listeners: &[String], url: &str) -> bool {
+    let port = |url: &str| Target::parse(url).ok().map(|target| target.port());
+    let asked = port(url);
+    let mut listeners = listeners.iter().filter(|one| one.contains("://"));
+    asked.is_some() && listeners.any(|one| port(one) == asked)
 }
 
 /// The address to ask, of what is given and what the server says.

@@ -1,9 +1,10 @@
 //! `mcluster loadtest`: from flags to a run, from a run to what is printed and the exit status.
 //!
-//! `flags` says what may be written, `words` reads single words, `progress` draws while it runs,
-//! `faults` starts the server and does things to it, `page` writes a file, `verdict` judges. The run
+//! `flags` says what may be written, `words` reads single words, `progress` says how far it is,
+//! `aloud` writes stderr meanwhile, `faults` starts the server and does things to it, `page` writes a file, `verdict` judges. The run
 //! itself and what its findings look like are `crate::loadtest`'s.
 
+mod aloud;
 mod faults;
 mod flags;
 mod page;
@@ -12,13 +13,16 @@ mod verdict;
 mod words;
 
 use super::print;
-use crate::loadtest::{self, Report, Running, show};
-use crate::spawn::Voice;
+use crate::loadtest::{self, Loadtest, Report, Running, show};
+use crate::spawn::{Spawned, Voice};
 use crate::sys::signal::{SIGINT, SIGTERM, SignalFd};
 use crate::{Error, Result};
+use aloud::Aloud;
 use faults::Script;
 pub(super) use flags::Options;
 use progress::Bar;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 /// Between two looks at how far it is, and whether somebody ends it.
@@ -33,27 +37,36 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) fn obey(options: &Options) -> Result<()> {
     let mut plan = options.plan()?;
     options.faults.judge(plan.limit())?;
+    plan.url = options.faults.likely_url(options.url.as_deref())?;
+    plan.check().map_err(refused)?;
     if let Some(path) = &options.html {
         page::judge(path)?;
     }
     // Before there are threads, so that none of them takes a signal.
-    let signals = SignalFd::new(&[SIGINT, SIGTERM]).map_err(|source| Error::Io {
-        what: "signals",
-        source,
-    })?;
-    let voice = match options.quiet {
-        true => Voice::Quiet,
-        false => Voice::Aloud,
+    let signals = SignalFd::new(&[SIGINT, SIGTERM]).map_err(of_signals)?;
+    let aloud = match options.quiet {
+        true => None,
+        false => Some(Aloud::start(progress::bar()).map_err(|source| Error::Io {
+            what: "a thread",
+            source,
+        })?),
+    };
+    let voice = match &aloud {
+        None => Voice::Quiet,
+        Some(aloud) => Voice::Aloud(aloud.sink()),
     };
     let signalled = || matches!(signals.read(), Ok(Some(_)));
     let server = options.faults.server(voice, signalled)?;
-    plan.url = options
-        .faults
-        .url(options.url.as_deref(), server.as_ref())?;
-    let mut script = options.faults.script(server.as_ref())?;
-    let running = plan.start().map_err(refused)?;
-    let report = drive(running, options, &mut script, &signals)?;
-    let stopped = server.map_or(Ok(()), |server| options.faults.stop(server));
+    let measured = measure(plan, options, server.as_ref(), &signals, aloud.as_ref());
+    // Whatever came of it: the server is stopped in good order, and a signal means that this takes too
+    // long, not that the report is not wanted.
+    let stop = |server| options.faults.stop(server, signalled);
+    let stopped = server.map_or(Ok(()), stop);
+    // From here on a signal does what it does to any command: whoever reads the report may be slow.
+    while let Ok(Some(_)) = signals.read() {}
+    signals.restore_mask();
+    drop(aloud);
+    let (report, script) = measured?;
     let thresholds = verdict::thresholds(options, &report);
     let shown = shown(options, &report, &thresholds);
     let else_done = shown.into_iter().chain([script.judge(), stopped]);
@@ -82,27 +95,75 @@ fn refused(error: loadtest::Error) -> Error {
     }
 }
 
+fn of_signals(source: std::io::Error) -> Error {
+    Error::Io {
+        what: "signals",
+        source,
+    }
+}
+
+/// What a thread makes of something that may take long, as looking up a name does.
+///
+/// # Errors
+///
+/// When a signal comes first. Nobody waits for the thread then.
+fn unless<T: Send + 'static>(
+    signals: &SignalFd,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    let act = move || drop(sender.send(work()));
+    let thread = thread::Builder::new().name("question".to_owned());
+    thread.spawn(act).map_err(|source| Error::Io {
+        what: "a thread",
+        source,
+    })?;
+    loop {
+        match receiver.recv_timeout(LOOK) {
+            Ok(made) => return Ok(made),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::Failed("a thread panicked".to_owned()));
+            }
+        }
+        if signals.read().map_err(of_signals)?.is_some() {
+            let what = "a signal ended it before the run began";
+            return Err(Error::Failed(what.to_owned()));
+        }
+    }
+}
+
+/// The run, at the server that was started for it, if one was.
+fn measure(
+    mut plan: Loadtest,
+    options: &Options,
+    server: Option<&Spawned>,
+    signals: &SignalFd,
+    aloud: Option<&Aloud>,
+) -> Result<(Report, Script)> {
+    plan.url = options.faults.url(options.url.as_deref(), server)?;
+    let mut script = options.faults.script(server, &plan.url, signals)?;
+    let bar = Bar::new(&plan, aloud);
+    let running = unless(signals, move || plan.start())?.map_err(refused)?;
+    let report = drive(running, bar, &mut script, signals)?;
+    Ok((report, script))
+}
+
 /// Waits for the end of the run. The first signal ends it as if its time were over; a second one at
 /// once, and then there is no report.
 fn drive(
     running: Running,
-    options: &Options,
+    mut bar: Bar<'_>,
     script: &mut Script,
     signals: &SignalFd,
 ) -> Result<Report> {
-    let mut bar = Bar::new(options);
     let mut stopping = false;
     while !running.wait(script.pause(running.progress().elapsed, LOOK)) {
         script.step(&running);
         bar.show(running.progress());
-        let signal = signals.read().map_err(|source| Error::Io {
-            what: "signals",
-            source,
-        })?;
-        match signal {
+        match signals.read().map_err(of_signals)? {
             None => {}
             Some(_) if stopping => {
-                bar.end();
                 let what = "ended at once by a second signal, without a report";
                 return Err(Error::Failed(what.to_owned()));
             }
@@ -113,12 +174,12 @@ fn drive(
             }
         }
     }
-    bar.end();
+    drop(bar);
     script.end(&running, || {
-        stopping || matches!(signals.read(), Ok(Some(_)))
+        let signalled = matches!(signals.read(), Ok(Some(_)));
+        let second = signalled && stopping;
+        stopping |= signalled;
+        second
     });
-    // From here on a signal does what it does to any command: whoever reads the report may be slow.
-    while let Ok(Some(_)) = signals.read() {}
-    signals.restore_mask();
     Ok(running.finish())
 }

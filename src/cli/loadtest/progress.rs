@@ -1,6 +1,6 @@
-//! How far a load test is, as a bar on a terminal. Drawn by whoever waits, never by a thread.
+//! How far a load test is, as a bar on a terminal. `aloud` draws it.
 
-use super::flags::Options;
+use super::aloud::Aloud;
 use crate::loadtest::{Loadtest, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -12,46 +12,54 @@ const STEPS: u64 = 1000;
 /// The rate is that of the last while: at least so long, that it does not flicker.
 const WHILE: Duration = Duration::from_millis(500);
 
-/// A bar, on a terminal alone.
+/// A bar that is not drawn yet, where stderr is a terminal.
+pub(super) fn bar() -> Option<ProgressBar> {
+    std::io::stderr().is_terminal().then(|| {
+        let target = ProgressDrawTarget::stderr();
+        let bar = ProgressBar::with_draw_target(Some(STEPS), target);
+        // The words are cut where the terminal ends.
+        match ProgressStyle::with_template("[{bar:30}] {wide_msg}") {
+            Ok(style) => bar.with_style(style.progress_chars("=> ")),
+            Err(_) => bar,
+        }
+    })
+}
+
+/// What the bar shows of a run.
 #[derive(Debug)]
-pub(super) struct Bar {
-    bar: Option<ProgressBar>,
+pub(super) struct Bar<'a> {
+    aloud: Option<&'a Aloud>,
     limits: Limits,
     rate: Rate,
 }
 
-impl Bar {
-    /// One for these options; nothing is drawn yet.
-    pub(super) fn new(options: &Options) -> Self {
-        let wanted = !options.quiet && std::io::stderr().is_terminal();
-        let bar = wanted.then(|| {
-            let target = ProgressDrawTarget::stderr();
-            let bar = ProgressBar::with_draw_target(Some(STEPS), target);
-            match ProgressStyle::with_template("[{bar:30}] {msg}") {
-                Ok(style) => bar.with_style(style.progress_chars("=> ")),
-                Err(_) => bar,
-            }
-        });
+impl<'a> Bar<'a> {
+    /// One for this plan, where anything is said aloud.
+    pub(super) fn new(plan: &Loadtest, aloud: Option<&'a Aloud>) -> Self {
         Self {
-            bar,
-            limits: Limits::of(options),
+            aloud,
+            limits: Limits {
+                requests: plan.requests,
+                time: plan.limit(),
+            },
             rate: Rate::default(),
         }
     }
 
-    /// Draws it.
+    /// Has it drawn.
     pub(super) fn show(&mut self, progress: Progress) {
         let rate = self.rate.after(progress);
-        if let Some(bar) = &self.bar {
-            bar.set_message(words(&progress, rate));
-            bar.set_position((self.limits.share(&progress) * STEPS as f64) as u64);
+        if let Some(aloud) = self.aloud {
+            let position = self.limits.share(&progress) * STEPS as f64;
+            aloud.show(words(&progress, rate), position as u64);
         }
     }
+}
 
-    /// Takes it away.
-    pub(super) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+impl Drop for Bar<'_> {
+    fn drop(&mut self) {
+        if let Some(aloud) = self.aloud {
+            aloud.clear();
         }
     }
 }
@@ -64,18 +72,6 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(options: &Options) -> Self {
-        let usual = match options.max_requests {
-            // That of any plan that says nothing.
-            None => Loadtest::new("").limit(),
-            Some(_) => None,
-        };
-        Self {
-            requests: options.max_requests,
-            time: options.max_seconds.or(usual),
-        }
-    }
-
     /// How much of the run is over, 0 to 1: of what ends it first.
     fn share(&self, progress: &Progress) -> f64 {
         let requests = self

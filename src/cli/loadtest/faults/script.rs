@@ -8,7 +8,8 @@ use crate::loadtest::Running;
 use crate::status::{State, Status};
 use crate::{Error, Result};
 use std::collections::VecDeque;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,9 @@ const TO_SETTLE_AFTER: Duration = Duration::from_secs(10);
 /// time is known.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The signals after which a worker is gone.
-const DEADLY: [&str; 10] = [
-    "KILL", "TERM", "QUIT", "ABRT", "SEGV", "BUS", "ILL", "FPE", "TRAP", "SYS",
-];
+/// How long a worker that was sent a signal is watched for leaving the others: only then did the signal
+/// end it. Which signals do is up to the worker, but for one.
+const TO_LEAVE: Duration = Duration::from_millis(200);
 
 /// What is still to be done, what is on its way, and what came of the rest.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(in crate::cli::loadtest) struct Script {
     sender: mpsc::Sender<Done>,
     done: mpsc::Receiver<Done>,
     failures: Vec<String>,
+    /// Set when the run is over or cancelled: what is not done by then is left undone.
+    over: Arc<AtomicBool>,
 }
 
 /// What came of something.
@@ -59,6 +61,7 @@ impl Script {
             sender,
             done,
             failures: Vec::new(),
+            over: Arc::default(),
         }
     }
 
@@ -84,17 +87,21 @@ impl Script {
     }
 
     /// Once the run has ended, before its report is made: waits a while for what is on its way, unless
-    /// the user has had `enough`.
+    /// the user has had `enough`. What is done by then counts as done, whoever was told when.
     pub(in crate::cli::loadtest) fn end(
         &mut self,
         running: &Running,
         mut enough: impl FnMut() -> bool,
     ) {
+        self.over.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + TO_SETTLE_AFTER;
         while !self.begun.is_empty() && Instant::now() < deadline && !enough() {
             if let Ok(done) = self.done.recv_timeout(BLINK) {
                 self.settle(done, running);
             }
+        }
+        while let Ok(done) = self.done.try_recv() {
+            self.settle(done, running);
         }
         let begun = self.begun.iter().map(|(stage, _, start)| Done {
             stage: *stage,
@@ -113,6 +120,7 @@ impl Script {
 
     /// Begins nothing more.
     pub(in crate::cli::loadtest) fn cancel(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
         self.ahead.clear();
     }
 
@@ -135,31 +143,15 @@ impl Script {
         let Some(cluster) = self.cluster.clone() else {
             return;
         };
-        // Whom it is to be, before it is written down; looking costs the cluster some milliseconds.
-        let (what, deed) = match &one.fault {
-            Fault::Kill(whom, signal) => match victim(&cluster, *whom) {
-                Ok((worker, strength)) => {
-                    let what = match whom {
-                        Whom::Any => format!("{} (worker {worker})", one.words),
-                        Whom::Worker(_) => one.words.clone(),
-                    };
-                    let signal = signal.clone();
-                    let deed = Deed::Kill {
-                        worker,
-                        signal,
-                        strength,
-                    };
-                    (what, Ok(deed))
-                }
-                Err(why) => (one.words.clone(), Err(why)),
-            },
-            other => (one.words.clone(), Ok(Deed::Ask(target(other)))),
-        };
-        let stage = running.mark(&what);
+        let stage = running.mark(&one.words);
         let (start, sender) = (Instant::now(), self.sender.clone());
-        self.begun.push((stage, what, start));
+        self.begun.push((stage, one.words, start));
+        let (fault, over) = (one.fault, self.over.clone());
         let act = move || {
-            let outcome = deed.and_then(|deed| deed.done(&cluster));
+            let outcome = match fault {
+                Fault::Kill(whom, signal) => kill(&cluster, whom, &signal, &over),
+                other => post(&cluster, &target(&other)),
+            };
             let took = start.elapsed();
             // Nobody waits for it any more once the run is over.
             let _ = sender.send(Done {
@@ -199,47 +191,48 @@ impl Script {
     }
 }
 
-/// What a thread of its own does.
-#[derive(Debug)]
-enum Deed {
-    Ask(String),
-    Kill {
-        worker: u32,
-        signal: String,
-        /// How many workers listened before.
-        strength: usize,
-    },
-}
-
-impl Deed {
-    /// Does it and waits for its end: in words, or why it failed.
-    fn done(self, cluster: &Cluster) -> std::result::Result<String, String> {
-        let (worker, signal, strength) = match self {
-            Self::Ask(target) => return post(cluster, &target),
-            Self::Kill {
-                worker,
-                signal,
-                strength,
-            } => (worker, signal, strength),
-        };
-        let said = post(cluster, &format!("/workers/{worker}/kill?signal={signal}"))?;
-        if !DEADLY.contains(&signal.as_str()) {
-            return Ok(said);
-        }
-        let deadline = Instant::now() + TO_SETTLE;
-        loop {
-            // Right after a death the primary may have better things to do than to answer.
-            let (_, status) = cluster.status().map_err(|why| why.to_string())?;
-            let others = listening(&status).filter(|id| *id != worker).count();
-            if others >= strength {
-                return Ok(format!("{strength} workers listen again"));
+/// Sends a signal to a worker. If that ends it, waits until as many listen as should: in words, or why it
+/// failed.
+fn kill(
+    cluster: &Cluster,
+    whom: Whom,
+    signal: &str,
+    over: &AtomicBool,
+) -> std::result::Result<String, String> {
+    let look = || cluster.status().map(|(_, status)| status);
+    let worker = victim(&look().map_err(|why| why.to_string())?, whom)?;
+    // A primary that is slow to say who there is may have taken until now.
+    if over.load(Ordering::Relaxed) {
+        return Err("the run was over before it was known whom to kill".to_owned());
+    }
+    let said = post(cluster, &format!("/workers/{worker}/kill?signal={signal}"))?;
+    let sent = Instant::now();
+    // Nobody can do anything against this one, however long it takes until it is seen.
+    let to_leave = match signal {
+        "KILL" => TO_SETTLE,
+        _ => TO_LEAVE,
+    };
+    let mut left = false;
+    loop {
+        // Right after a death the primary may have better things to do than to answer.
+        let status = look().map_err(|why| why.to_string())?;
+        left |= !listening(&status).any(|id| id == worker);
+        // It may have been told to be another number meanwhile.
+        let (others, wanted) = (
+            listening(&status).filter(|id| *id != worker).count(),
+            status.wanted as usize,
+        );
+        match left {
+            true if others >= wanted => {
+                return Ok(format!("worker {worker}: {others} workers listen again"));
             }
-            if Instant::now() >= deadline {
+            true if sent.elapsed() >= TO_SETTLE => {
                 return Err(format!(
-                    "{others} of {strength} workers listen after {TO_SETTLE:?}"
+                    "worker {worker}: {others} of {wanted} workers listen after {TO_SETTLE:?}"
                 ));
             }
-            thread::sleep(LOOK);
+            false if sent.elapsed() >= to_leave => return Ok(said),
+            _ => thread::sleep(LOOK),
         }
     }
 }
@@ -251,25 +244,21 @@ fn listening(status: &Status) -> impl Iterator<Item = u32> + '_ {
         .map(|worker| worker.id)
 }
 
-/// Whom to kill, and how many workers listen.
-fn victim(cluster: &Cluster, whom: Whom) -> std::result::Result<(u32, usize), String> {
-    let (_, status) = cluster.status().map_err(|why| why.to_string())?;
-    let worker = match whom {
+/// Whom to kill.
+fn victim(status: &Status, whom: Whom) -> std::result::Result<u32, String> {
+    let mut all = status.workers.iter();
+    match whom {
         // The one that is at it the most: its end costs what the end of a worker can cost.
         Whom::Any => {
-            let all = status.workers.iter();
             let listening = all.filter(|worker| worker.state == State::Listening);
             let busiest = listening.max_by_key(|worker| (worker.in_flight, worker.connections));
-            busiest.ok_or("no worker listens")?.id
+            Ok(busiest.ok_or("no worker listens")?.id)
         }
-        Whom::Worker(id) => {
-            let found = status.workers.iter().any(|worker| worker.id == id);
-            found
-                .then_some(id)
-                .ok_or_else(|| format!("there is no worker {id}"))?
-        }
-    };
-    Ok((worker, listening(&status).count()))
+        Whom::Worker(id) => match all.any(|worker| worker.id == id) {
+            true => Ok(id),
+            false => Err(format!("there is no worker {id}")),
+        },
+    }
 }
 
 /// What the control socket is asked for.

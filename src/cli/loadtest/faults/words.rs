@@ -1,5 +1,6 @@
 //! The words of faults: what may stand behind `--at`.
 
+use crate::cli::loadtest::words::seconds;
 use crate::cli::values::{duration_or_none, signal};
 use crate::{MAX_WORKERS, SchedulingPolicy};
 use std::time::Duration;
@@ -35,10 +36,19 @@ pub(super) fn timed(words: &str) -> std::result::Result<Timed, String> {
         .split_once('=')
         .ok_or_else(|| format!("{words:?} is no TIME=FAULT (such as 5s=kill:any)"))?;
     Ok(Timed {
-        at: duration_or_none(at)?,
+        at: time(at)?,
         fault: fault(words)?,
         words: words.to_owned(),
     })
+}
+
+/// A time as that of the run itself is written, or nothing.
+fn time(words: &str) -> std::result::Result<Duration, String> {
+    let nothing = || duration_or_none(words).ok().filter(Duration::is_zero);
+    seconds(words)
+        .ok()
+        .or_else(nothing)
+        .ok_or_else(|| format!("{words:?} is no time of the run (such as 5, 3.5s, 500ms, 2m or 0)"))
 }
 
 pub(super) fn fault(words: &str) -> std::result::Result<Fault, String> {
@@ -102,7 +112,21 @@ mod tests {
             assert_eq!(found.at, Duration::from_millis(1500));
             assert_eq!(found.words, words);
         }
-        assert_eq!(timed("0=reload").unwrap().at, Duration::ZERO);
+        let times = [
+            ("0", 0),
+            ("0s", 0),
+            ("0ms", 0),
+            ("5", 5000),
+            ("0.5", 500),
+            ("0.5s", 500),
+            ("3.5s", 3500),
+            ("500ms", 500),
+            ("2m", 120_000),
+        ];
+        for (words, millis) in times {
+            let found = timed(&format!("{words}=reload")).unwrap();
+            assert_eq!(found.at, Duration::from_millis(millis), "{words}");
+        }
     }
 
     #[test]
@@ -111,9 +135,10 @@ mod tests {
             ("", "TIME=FAULT"),
             ("5s", "TIME=FAULT"),
             ("5s:reload", "TIME=FAULT"),
-            ("=reload", "no duration"),
-            ("5=reload", "no duration"),
-            ("-5s=reload", "no duration"),
+            ("=reload", "no time of the run"),
+            ("5x=reload", "no time of the run"),
+            ("-5s=reload", "no time of the run"),
+            ("NaN=reload", "no time of the run"),
             ("5s=", "kill:any"),
             ("5s=explode", "kill:any"),
             ("5s=kill", "kill:any"),

@@ -29,6 +29,12 @@ measure() {
 probe=10000000
 took=$(measure 1 --json -k -c 1 -n 20 "/heavy?n=$probe" |
     sed -n 's/.*"min": *\([0-9]*\).*/\1/p' | head -n 1)
+case $took in
+'' | 0 | *[!0-9]*)
+    echo "run.sh: $PROGRAM did not say how long counting to $probe takes" >&2
+    exit 1
+    ;;
+esac
 n=$((probe * wanted / took))
 echo "Counting to $n takes one CPU $((wanted / 1000)) ms; there are $(nproc)."
 echo
@@ -41,5 +47,11 @@ for workers in 1 max; do
         measure "$workers" -c 10 --rps 100 -n "$requests" "/heavy?n=$n"
     } > "$folder/said"
     fold -s -w 72 "$folder/said" > "$folder/$workers"
+    # In whole milliseconds.
+    eval "mean_$workers=$(sed -n 's/^Mean latency: *\([0-9]*\)[^0-9].*/\1/p' "$folder/said" | head -n 1)"
 done
 pr -m -t -w 148 "$folder/1" "$folder/max" | expand
+if [ "${mean_max:-0}" -ge "${mean_1:-0}" ]; then
+    echo
+    echo "More workers did not help: these $(nproc) CPUs had no time for them, or the run was too short."
+fi

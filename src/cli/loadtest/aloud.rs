@@ -118,6 +118,7 @@ impl Shared {
 
     /// Writes what comes until nothing more does.
     fn write(&self, mut out: impl Write, mut bar: Option<ProgressBar>) {
+        let mut is_drawn = false;
         loop {
             let waits = |waiting: &mut Waiting| {
                 waiting.lines.is_empty() && matches!(waiting.bar, Look::AsItIs) && !waiting.over
@@ -140,11 +141,12 @@ impl Shared {
                 // Where nobody can read it, nobody misses it.
                 let mut write = || drop(out.write_all(&text).and_then(|()| out.flush()));
                 match &bar {
-                    Some(bar) => bar.suspend(write),
-                    None => write(),
+                    Some(bar) if is_drawn => bar.suspend(write),
+                    _ => write(),
                 }
             }
             if let (Look::Shows(words, position), Some(bar)) = (look, &bar) {
+                is_drawn = true;
                 bar.set_message(words);
                 bar.set_position(position);
             }

@@ -59,8 +59,8 @@ pub(super) struct Faults {
     #[arg(long, value_parser = name)]
     name: Option<String>,
 
-    /// With --at: the cluster's control socket
-    /// [default: NAME.sock in the runtime directory; without --spawn MCLUSTER_CONTROL]
+    /// With --at: the cluster's control socket; without --spawn MCLUSTER_CONTROL says it too
+    /// [default: NAME.sock in the runtime directory]
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
 }

@@ -131,10 +131,11 @@ impl Shared {
             let over = waiting.over;
             drop(waiting);
 
+            if let (Look::Gone, Some(bar)) = (&look, &bar) {
+                bar.finish_and_clear();
+            }
             if matches!(look, Look::Gone) {
-                if let Some(bar) = bar.take() {
-                    bar.finish_and_clear();
-                }
+                bar = None;
             }
             if !lines.is_empty() {
                 let text = text(&lines, left_out);

@@ -312,7 +312,8 @@ fn those_behind_one_that_is_late_have_time_of_their_own() {
                 while client.take() {}
                 return;
             }
-            thread::sleep(Duration::from_millis(30));
+            // So the fourth is sent 150 ms after it, and has as much time left when it is given up.
+            thread::sleep(Duration::from_millis(if is_first { 150 } else { 1 }));
             client.answer();
         }
     });

@@ -80,6 +80,7 @@ pub(crate) struct Spawned {
     guard: Child,
     said: Arc<Said>,
     voice: Voice,
+    began: Instant,
     /// Whether everything is reaped.
     over: bool,
 }
@@ -105,6 +106,7 @@ impl Spawned {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         group::unblock_signals(&mut command);
+        let began = Instant::now();
         let child = command.spawn().inspect_err(|_| {
             let _ = guard.kill();
             let _ = guard.wait();
@@ -114,6 +116,7 @@ impl Spawned {
             guard,
             said: Arc::default(),
             voice,
+            began,
             over: false,
         };
         let (out, err) = (spawned.child.stdout.take(), spawned.child.stderr.take());
@@ -304,7 +307,17 @@ impl Spawned {
         io::Error::new(ErrorKind::TimedOut, what + &self.last_words())
     }
 
-    fn last_words(&self) -> String {
+    /// When the process was started; who guards it was there before.
+    #[cfg_attr(
+        not(feature = "compare"),
+        allow(dead_code, reason = "the comparison alone asks")
+    )]
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Its last lines, to be put behind an error's words; nothing where it speaks aloud.
+    pub(crate) fn last_words(&self) -> String {
         // Who could hear them has.
         let words = match self.voice {
             Voice::Aloud(_) => return String::new(),

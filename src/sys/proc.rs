@@ -57,6 +57,19 @@ pub(crate) fn cpu_time(pid: Pid) -> io::Result<Duration> {
     read_parsed(&format!("/proc/{pid}/stat"), parse_stat).map(ticks)
 }
 
+/// As [`cpu_time`], with the children that have ended and were waited for, and theirs.
+///
+/// # Errors
+///
+/// `NotFound` when there is no such process.
+#[cfg_attr(
+    not(feature = "compare"),
+    allow(dead_code, reason = "the comparison alone asks")
+)]
+pub(crate) fn cpu_time_with_children(pid: Pid) -> io::Result<Duration> {
+    read_parsed(&format!("/proc/{pid}/stat"), |text| sum_times(text, 4)).map(ticks)
+}
+
 /// As [`cpu_time`], for one thread of this process, by its [`thread_id`].
 ///
 /// # Errors
@@ -123,13 +136,19 @@ fn parse_pss(text: &[u8]) -> Option<u64> {
 
 /// The ticks in user and in kernel mode, together, of `/proc/PID/stat`.
 fn parse_stat(text: &[u8]) -> Option<u64> {
+    sum_times(text, 2)
+}
+
+/// The first `count` of the ticks in user and in kernel mode and those of children, together.
+fn sum_times(text: &[u8], count: usize) -> Option<u64> {
     // The second field is the process's name in parentheses, and may hold any of the separators.
     let end = text.iter().rposition(|&byte| byte == b')')?;
     let mut fields = str::from_utf8(&text[end + 1..]).ok()?.split_whitespace();
-    // Fields 14 and 15; the first after the name is field 3.
-    let user: u64 = fields.nth(14 - 3)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    user.checked_add(system)
+    // Fields 14 to 17; the first after the name is field 3.
+    let first: u64 = fields.nth(14 - 3)?.parse().ok()?;
+    (1..count).try_fold(first, |sum, _| {
+        sum.checked_add(fields.next()?.parse().ok()?)
+    })
 }
 
 /// The second number: nanoseconds on a run queue.
@@ -240,6 +259,7 @@ mod tests {
         for name in ["mcluster", "a b", "a) R 1 (b", "))", "", "\u{fffd} 1 2"] {
             let text = format!("70 ({name}) {rest}\n");
             assert_eq!(parse_stat(text.as_bytes()), Some(46), "{name:?}");
+            assert_eq!(sum_times(text.as_bytes(), 4), Some(57), "{name:?}");
         }
         assert_eq!(
             parse_stat(&[b"70 (cut \xc3) ", rest.as_bytes()].concat()),

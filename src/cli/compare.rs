@@ -4,13 +4,13 @@
 
 use super::print;
 use super::values::duration;
-use crate::compare::{Compare, Comparison, MOST_ROUNDS, Progress, Workload, about};
+use crate::compare::{Compare, Comparison, MOST_ROUNDS, Progress, Workload, about, is_contestant};
 use crate::session::{Keys, MemoryStore, Sessions};
 use crate::{Error, Result, Workers, demo};
 use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::fs;
-use std::io::{self, IsTerminal};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,50 +59,83 @@ pub(super) fn obey(options: &Options) -> Result<()> {
         what: "session keys",
         source,
     })?;
-    if let Some(path) = &options.html {
-        can_be_written(path)?;
-    }
+    // A contestant has the same options, and nothing to write.
+    let page = match &options.html {
+        Some(path) if !is_contestant() => Some(Page::open(path)?),
+        _ => None,
+    };
     let mut bar = None;
     let compare = Compare::new(move |setup| {
         let sessions = Sessions::new(MemoryStore::new(), keys.clone());
         demo::app(setup.mode(), false, &sessions)
     });
-    let found = compare
+    let (found, ended) = compare
         .workloads(options.workloads.iter().copied())
         .workers(options.workers)
         .duration(options.duration)
         .rounds(usize::try_from(options.rounds).unwrap_or(MOST_ROUNDS))
         .heavy("/heavy")
         .on_progress(move |progress| show(&mut bar, progress))
-        .measure()?;
-    match found {
-        Some(found) => answer(options, &found),
-        None => Ok(()),
+        .attempt()?;
+    // What was measured before something went wrong is worth a look too.
+    match found.is_empty() {
+        true => ended,
+        false => ended.and(answer(options, page, &found)),
     }
 }
 
-fn answer(options: &Options, found: &Comparison) -> Result<()> {
-    if let Some(path) = &options.html {
-        fs::write(path, found.html())
-            .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
-    }
-    print(&match options.json {
+fn answer(options: &Options, page: Option<Page>, found: &Comparison) -> Result<()> {
+    // Minutes were spent on this: first to where it cannot fail for want of room.
+    let printed = print(&match options.json {
         true => found.json(),
         false => found.text(),
-    })
+    });
+    match page {
+        Some(page) => page.write(&found.html()).and(printed),
+        None => printed,
+    }
 }
 
-/// Whether there is a place for a file, before minutes are spent on what goes into it.
-fn can_be_written(path: &Path) -> Result<()> {
-    let refuse = |why: &str| Err(Error::Settings(format!("--html {}: {why}", path.display())));
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    match () {
-        () if path.is_dir() => refuse("that is a directory"),
-        () if !parent.is_dir() => refuse("there is no such directory"),
-        () => Ok(()),
+/// A file for the page, opened before minutes are spent on what goes into it.
+#[derive(Debug)]
+struct Page {
+    path: PathBuf,
+    file: File,
+    /// Made by us and still empty: it goes if nothing comes.
+    is_new: bool,
+}
+
+impl Page {
+    /// Opens it and leaves what is in it.
+    fn open(path: &Path) -> Result<Self> {
+        let is_new = !path.exists();
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(path);
+        let refuse = |why| Error::Settings(format!("--html {}: {why}", path.display()));
+        Ok(Self {
+            path: path.to_owned(),
+            file: file.map_err(refuse)?,
+            is_new,
+        })
+    }
+
+    fn write(mut self, text: &str) -> Result<()> {
+        let path = self.path.display().to_string();
+        let failed = |why| Error::Failed(format!("{path}: {why}"));
+        // A pipe or a terminal has no length.
+        if self.file.metadata().is_ok_and(|facts| facts.is_file()) {
+            self.file.set_len(0).map_err(failed)?;
+        }
+        self.is_new = false;
+        self.file.write_all(text.as_bytes()).map_err(failed)
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        if self.is_new {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -140,10 +173,21 @@ mod tests {
     #[test]
     fn where_a_page_can_go() {
         let folder = std::env::temp_dir();
-        assert!(can_be_written(&folder.join("x.html")).is_ok());
-        assert!(can_be_written(Path::new("x.html")).is_ok());
+        let path = folder.join(format!("mcluster-page-{}.html", std::process::id()));
+        drop(Page::open(&path).unwrap());
+        assert!(!path.exists(), "nothing came");
+        fs::write(&path, "what was there before").unwrap();
+        drop(Page::open(&path).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap().len(), 21);
+        Page::open(&path).unwrap().write("new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        fs::remove_file(&path).unwrap();
+        Page::open(Path::new("/dev/null"))
+            .unwrap()
+            .write("new")
+            .unwrap();
         for path in [folder.clone(), folder.join("no/such/place/x.html")] {
-            let error = can_be_written(&path).unwrap_err();
+            let error = Page::open(&path).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{error}");
         }
     }

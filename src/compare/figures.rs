@@ -4,6 +4,10 @@ use super::Contestant;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
+
+/// What is not answered by then is not answered: a visit of `/`.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the contestants are made to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,12 +78,17 @@ pub(super) enum Figure {
     HelloP99,
     HelloFairness,
     HelloGenerator,
+    HelloFailed,
     HeavyRate,
     HeavyCpu,
+    HeavyCpus,
+    HeavyFailed,
     MixedP50,
     MixedP99,
     MixedIdle,
+    MixedFailed,
     MixedHeavy,
+    MixedHeavyFailed,
     CrashSent,
     CrashFailed,
     CrashReset,
@@ -90,10 +99,11 @@ pub(super) enum Figure {
     CrashRecovery,
     MemoryStart,
     MemoryLoad,
+    MemoryFailed,
     StartUp,
 }
 
-/// How a figure is shown: its key in JSON, its name, its unit.
+/// How a figure is shown: its key in JSON, its name, in which `{light}` stands for a path, its unit.
 pub(super) struct Shown {
     pub(super) key: &'static str,
     pub(super) label: &'static str,
@@ -101,19 +111,24 @@ pub(super) struct Shown {
 }
 
 impl Figure {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::HelloRate,
         Self::HelloCpu,
         Self::HelloP50,
         Self::HelloP99,
         Self::HelloFairness,
         Self::HelloGenerator,
+        Self::HelloFailed,
         Self::HeavyRate,
         Self::HeavyCpu,
+        Self::HeavyCpus,
+        Self::HeavyFailed,
         Self::MixedP50,
         Self::MixedP99,
         Self::MixedIdle,
+        Self::MixedFailed,
         Self::MixedHeavy,
+        Self::MixedHeavyFailed,
         Self::CrashSent,
         Self::CrashFailed,
         Self::CrashReset,
@@ -124,6 +139,7 @@ impl Figure {
         Self::CrashRecovery,
         Self::MemoryStart,
         Self::MemoryLoad,
+        Self::MemoryFailed,
         Self::StartUp,
     ];
 
@@ -135,12 +151,17 @@ impl Figure {
             Self::HelloP99 => ("hello_p99_us", "p99", "µs"),
             Self::HelloFairness => ("hello_jain", "fairness over workers (Jain)", ""),
             Self::HelloGenerator => ("hello_generator_cpus", "the generator's CPUs", ""),
+            Self::HelloFailed => ("hello_failed", "requests failed", ""),
             Self::HeavyRate => ("heavy_rps", "requests a second", "1/s"),
             Self::HeavyCpu => ("heavy_cpu_us", "CPU a request", "µs"),
-            Self::MixedP50 => ("mixed_p50_ms", "p50 of / while heavy is busy", "ms"),
-            Self::MixedP99 => ("mixed_p99_ms", "p99 of / while heavy is busy", "ms"),
-            Self::MixedIdle => ("mixed_idle_p99_ms", "p99 of / alone", "ms"),
+            Self::HeavyCpus => ("heavy_cpus", "CPUs in use, the generator's too", ""),
+            Self::HeavyFailed => ("heavy_failed", "requests failed", ""),
+            Self::MixedP50 => ("mixed_p50_ms", "p50 of {light} while heavy is busy", "ms"),
+            Self::MixedP99 => ("mixed_p99_ms", "p99 of {light} while heavy is busy", "ms"),
+            Self::MixedIdle => ("mixed_idle_p99_ms", "p99 of {light} alone", "ms"),
+            Self::MixedFailed => ("mixed_failed", "requests failed", ""),
             Self::MixedHeavy => ("mixed_heavy_rps", "heavy requests a second", "1/s"),
+            Self::MixedHeavyFailed => ("mixed_heavy_failed", "heavy requests failed", ""),
             Self::CrashSent => ("crash_requests", "requests", ""),
             Self::CrashFailed => ("crash_failed", "requests failed", ""),
             Self::CrashReset => ("crash_reset", "  connection reset", ""),
@@ -151,9 +172,39 @@ impl Figure {
             Self::CrashRecovery => ("crash_recovery_ms", "time to full strength", "ms"),
             Self::MemoryStart => ("memory_start_mib", "PSS at start", "MiB"),
             Self::MemoryLoad => ("memory_load_mib", "PSS under load", "MiB"),
+            Self::MemoryFailed => ("memory_failed", "requests failed", ""),
             Self::StartUp => ("startup_ms", "start to first answer", "ms"),
         };
         Shown { key, label, unit }
+    }
+
+    /// Past which value nothing is told apart: for those that wait it is how long they do, for those
+    /// that recover there is no value then.
+    pub(super) fn limit(self) -> Option<(f64, &'static str)> {
+        let visit = TIMEOUT.as_secs_f64();
+        match self {
+            Self::HelloP50 | Self::HelloP99 => Some((visit * 1e6, "5 s")),
+            Self::MixedP50 | Self::MixedP99 | Self::MixedIdle => Some((visit * 1e3, "5 s")),
+            Self::CrashRecovery => Some((f64::INFINITY, "30 s")),
+            _ => None,
+        }
+    }
+
+    /// Whether it counts what may never happen; then it has no line.
+    pub(super) const fn is_rare(self) -> bool {
+        matches!(
+            self,
+            Self::HelloFailed
+                | Self::HeavyFailed
+                | Self::MixedFailed
+                | Self::MixedHeavyFailed
+                | Self::MemoryFailed
+                | Self::CrashReset
+                | Self::CrashRefused
+                | Self::CrashClosed
+                | Self::CrashOther
+                | Self::CrashAgain
+        )
     }
 
     /// Which workload shows it.
@@ -164,9 +215,17 @@ impl Figure {
             | Self::HelloP50
             | Self::HelloP99
             | Self::HelloFairness
-            | Self::HelloGenerator => Workload::Hello,
-            Self::HeavyRate | Self::HeavyCpu => Workload::Heavy,
-            Self::MixedP50 | Self::MixedP99 | Self::MixedIdle | Self::MixedHeavy => Workload::Mixed,
+            | Self::HelloGenerator
+            | Self::HelloFailed => Workload::Hello,
+            Self::HeavyRate | Self::HeavyCpu | Self::HeavyCpus | Self::HeavyFailed => {
+                Workload::Heavy
+            }
+            Self::MixedP50
+            | Self::MixedP99
+            | Self::MixedIdle
+            | Self::MixedFailed
+            | Self::MixedHeavy
+            | Self::MixedHeavyFailed => Workload::Mixed,
             Self::CrashSent
             | Self::CrashFailed
             | Self::CrashReset
@@ -175,7 +234,7 @@ impl Figure {
             | Self::CrashOther
             | Self::CrashAgain
             | Self::CrashRecovery => Workload::Crash,
-            Self::MemoryStart | Self::MemoryLoad => Workload::Memory,
+            Self::MemoryStart | Self::MemoryLoad | Self::MemoryFailed => Workload::Memory,
             Self::StartUp => Workload::Startup,
         }
     }
@@ -191,9 +250,13 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// None of nothing.
+    /// None of nothing, and where most values were not to be had.
     pub(super) fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted = values.to_vec();
+        let had = values.iter().copied().filter(|value| !value.is_nan());
+        let mut sorted: Vec<_> = had.collect();
+        if sorted.len() * 2 < values.len() {
+            return None;
+        }
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let count = sorted.len();
@@ -213,11 +276,14 @@ impl Spread {
 pub(super) struct Figures(BTreeMap<(Figure, Contestant), Vec<f64>>);
 
 impl Figures {
-    /// One more value. What is no number is left out: the figure was not to be had.
+    /// One more value: no number where it was not to be had, infinite where it was more than can be told.
     pub(super) fn add(&mut self, figure: Figure, contestant: Contestant, value: f64) {
-        if value.is_finite() {
-            self.0.entry((figure, contestant)).or_default().push(value);
-        }
+        self.0.entry((figure, contestant)).or_default().push(value);
+    }
+
+    /// Whether there is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The values, in the order of the rounds.
@@ -234,7 +300,7 @@ impl Figures {
     pub(super) fn has(&self, figure: Figure) -> bool {
         Contestant::ALL
             .iter()
-            .any(|one| !self.values(figure, *one).is_empty())
+            .any(|one| self.spread(figure, *one).is_some())
     }
 }
 
@@ -251,6 +317,11 @@ mod tests {
         assert_eq!(of(&[5.0]), Some((5.0, 5.0, 5.0, 1)));
         assert_eq!(of(&[9.0, 1.0, 2.0]), Some((2.0, 1.0, 9.0, 3)));
         assert_eq!(of(&[4.0, 1.0, 2.0, 9.0]), Some((3.0, 1.0, 9.0, 4)));
+        let (none, more) = (f64::NAN, f64::INFINITY);
+        assert_eq!(of(&[none, none, 1.0]), None);
+        assert_eq!(of(&[none, 3.0, 1.0]), Some((2.0, 1.0, 3.0, 2)));
+        assert_eq!(of(&[more, 3.0, more]), Some((more, 3.0, more, 3)));
+        assert_eq!(of(&[more, 3.0, 1.0]), Some((3.0, 1.0, more, 3)));
     }
 
     #[test]
@@ -275,7 +346,10 @@ mod tests {
         figures.add(Figure::MemoryStart, Contestant::One, f64::NAN);
         assert!(!figures.has(Figure::MemoryStart));
         figures.add(Figure::MemoryStart, Contestant::One, 2.0);
-        assert_eq!(figures.values(Figure::MemoryStart, Contestant::One), [2.0]);
+        assert_eq!(
+            figures.values(Figure::MemoryStart, Contestant::One).len(),
+            2
+        );
         assert!(figures.has(Figure::MemoryStart));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::figures::Figure;
 use super::setup::{Contestant, Setup};
-use super::{Comparison, SCHEMA, words};
+use super::{Comparison, SCHEMA, text, words};
 use serde_json::{Map, Value, json};
 
 /// One object.
@@ -36,6 +36,9 @@ pub(super) fn json(all: &Comparison) -> Value {
         "workers": all.plan.workers,
         "rounds": all.plan.rounds,
         "duration_s": all.plan.duration.as_secs_f64(),
+        "light": all.plan.light,
+        "heavy": all.plan.has_heavy().then_some(&all.plan.heavy),
+        "ended": all.ended,
         "workloads": workloads.collect::<Vec<_>>(),
         "contestants": contestants,
         "figures": figures,
@@ -49,15 +52,21 @@ fn of(all: &Comparison, figure: Figure) -> Value {
     let shown = figure.shown();
     let mut object = Map::new();
     object.insert("workload".to_owned(), figure.workload().name().into());
-    object.insert("what".to_owned(), shown.label.trim().into());
+    object.insert(
+        "what".to_owned(),
+        text::with_paths(all, shown.label.trim()).into(),
+    );
     object.insert("unit".to_owned(), shown.unit.into());
     for one in Contestant::ALL {
-        let value = all.found.figures.spread(figure, one).map(|found| {
+        // What is no number, or more than can be told, is null.
+        let rounds = all.found.figures.values(figure, one);
+        let spread = all.found.figures.spread(figure, one);
+        let value = (!rounds.is_empty()).then(|| {
             json!({
-                "median": found.median,
-                "min": found.min,
-                "max": found.max,
-                "rounds": all.found.figures.values(figure, one),
+                "median": spread.map(|found| found.median),
+                "min": spread.map(|found| found.min),
+                "max": spread.map(|found| found.max),
+                "rounds": rounds,
             })
         });
         object.insert(one.name().to_owned(), value.into());

@@ -3,13 +3,13 @@
 //! Each measurement has a server of its own, started for it and stopped after it, so that none finds
 //! what another left behind.
 
-use super::figures::{Figure, Figures, Workload};
-use super::server::{Directory, Server, fairness};
+use super::figures::{Figure, Figures, TIMEOUT, Workload};
+use super::server::{Directory, PATIENCE, Recovery, Server};
 use super::setup::{Contestant, Setup};
 use super::watch::{Watch, start};
-use crate::loadtest::{Loadtest, Report, Trouble};
+use crate::loadtest::{Loadtest, Report, Stage, Trouble};
 use crate::{Error, Result};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Connections of `hello`, `crash` and of what `mixed` asks for `/`.
 const CONNECTIONS: usize = 32;
@@ -20,8 +20,14 @@ const MIXED_RATE: f64 = 100.0;
 /// Requests a second of `crash`: enough to meet a hole of some milliseconds.
 const CRASH_RATE: f64 = 1000.0;
 
-/// What is not answered by then is not answered.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// So many connections for visits that none of them waits for another to be given up.
+const VISITS: usize = MIXED_RATE as usize * (TIMEOUT.as_secs() as usize + 1);
+
+/// How long heavy work may take, with all that waits before it.
+const HEAVY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The kernel counts CPU time in steps of (usually) 10 ms: less than ten of them are no figure.
+const LEAST_CPU: Duration = Duration::from_millis(100);
 
 /// How often `startup` starts a contestant in one round.
 const STARTS: u32 = 3;
@@ -45,7 +51,7 @@ impl Plan {
     pub(super) fn expected(&self, workload: Workload) -> Duration {
         let load = match workload {
             Workload::Hello | Workload::Heavy => self.duration + self.warm_up(),
-            Workload::Mixed => self.duration * 3 / 2,
+            Workload::Mixed => self.duration * 2 + self.warm_up(),
             Workload::Crash => self.duration,
             Workload::Memory => self.duration / 2,
             Workload::Startup => START * (STARTS - 1),
@@ -57,6 +63,11 @@ impl Plan {
     pub(super) fn expected_in_all(&self) -> Duration {
         let round: Duration = self.workloads.iter().map(|one| self.expected(*one)).sum();
         round * Contestant::ALL.len() as u32 * u32::try_from(self.rounds).unwrap_or(u32::MAX)
+    }
+
+    /// Whether there is something heavy.
+    pub(super) fn has_heavy(&self) -> bool {
+        !self.heavy.is_empty()
     }
 
     /// Before it counts: connections, caches and branch predictors are as they will be.
@@ -79,16 +90,22 @@ pub(super) struct Found {
     pub(super) figures: Figures,
     /// At most one for each workload of each contestant.
     pub(super) bottlenecks: Vec<Bottleneck>,
+    /// Where workers died that nobody had killed, each once.
+    pub(super) deaths: Vec<(Workload, Contestant)>,
 }
 
-/// Measures everything, in alternating rounds.
+/// Measures everything, in alternating rounds. What was found before an error is there.
 ///
 /// # Errors
 ///
 /// When a contestant does not start or does not answer well, and when a signal ends it.
-pub(super) fn measure(plan: &Plan, watch: &mut Watch<'_>) -> Result<Found> {
+pub(super) fn measure(
+    plan: &Plan,
+    call: u32,
+    watch: &mut Watch<'_>,
+    found: &mut Found,
+) -> Result<()> {
     let directory = Directory::new()?;
-    let mut found = Found::default();
     for round in 0..plan.rounds {
         for (number, workload) in plan.workloads.iter().enumerate() {
             let mut contestants = Contestant::ALL;
@@ -102,40 +119,57 @@ pub(super) fn measure(plan: &Plan, watch: &mut Watch<'_>) -> Result<Found> {
                 );
                 watch.begin(what, plan.expected(*workload));
                 watch.tick()?;
+                let starts = match workload {
+                    Workload::Startup => STARTS,
+                    _ => 1,
+                };
                 let mut run = Run {
                     plan,
-                    directory: &directory,
                     setup: Setup::of(contestant, plan.workers),
                     watch,
-                    found: &mut found,
+                    found,
                 };
-                run.one(*workload)?;
+                for _ in 0..starts {
+                    run.one(*workload, call, &directory)?;
+                }
             }
         }
     }
     watch.end();
-    Ok(found)
+    Ok(())
 }
 
 /// One workload on one contestant.
 struct Run<'a, 'b> {
     plan: &'a Plan,
-    directory: &'a Directory,
     setup: Setup,
     watch: &'a mut Watch<'b>,
     found: &'a mut Found,
 }
 
 impl Run<'_, '_> {
-    fn one(&mut self, workload: Workload) -> Result<()> {
-        match workload {
-            Workload::Hello => self.hello(),
-            Workload::Heavy => self.heavy(),
-            Workload::Mixed => self.mixed(),
-            Workload::Crash => self.crash(),
-            Workload::Memory => self.memory(),
-            Workload::Startup => self.startup(),
+    fn one(&mut self, workload: Workload, call: u32, directory: &Directory) -> Result<()> {
+        let contestant = self.setup.contestant();
+        let name = |why: &str| Error::Failed(format!("{workload}, {contestant}: {why}"));
+        let mut server = match Server::start(self.setup, call, directory, self.watch) {
+            Err(error) if self.watch.is_over() => return Err(error),
+            Err(error) => return Err(name(&error.to_string())),
+            Ok(server) => server,
+        };
+        let done = match workload {
+            Workload::Hello => self.hello(&server),
+            Workload::Heavy => self.heavy(&server),
+            Workload::Mixed => self.mixed(&server),
+            Workload::Crash => self.crash(&mut server),
+            Workload::Memory => self.memory(&server),
+            Workload::Startup => self.startup(&server),
+        };
+        match done {
+            Err(error) if self.watch.is_over() => return Err(error),
+            Err(error) => return Err(name(&server.explain(&error))),
+            Ok(()) => server.stop(),
         }
+        Ok(())
     }
 
     fn add(&mut self, figure: Figure, value: f64) {
@@ -143,53 +177,57 @@ impl Run<'_, '_> {
         self.found.figures.add(figure, contestant, value);
     }
 
-    fn server(&mut self) -> Result<Server> {
-        Server::start(self.setup, self.directory, self.watch)
-    }
-
     /// Load on `/`.
-    fn light(&self, server: &Server) -> Loadtest {
+    fn light(&self, server: &Server<'_>) -> Loadtest {
         Loadtest::new(&server.url(&self.plan.light))
             .concurrency(CONNECTIONS)
             .keep_alive(true)
+            .timeout(TIMEOUT)
             .time(self.plan.duration)
     }
 
     /// Load on `/heavy`: two connections for each worker of those that have several, one at work and one
     /// waiting, the same for all contestants.
-    fn load(&self, server: &Server) -> Loadtest {
+    fn load(&self, server: &Server<'_>) -> Loadtest {
         Loadtest::new(&server.url(&self.plan.heavy))
             .concurrency(2 * self.plan.workers)
             .keep_alive(true)
+            .timeout(HEAVY_TIMEOUT)
             .time(self.plan.duration)
     }
 
     /// Runs what counts, after a while that does not.
-    fn count(&mut self, server: &Server, test: Loadtest, workload: Workload) -> Result<Counted> {
+    fn count(
+        &mut self,
+        server: &Server<'_>,
+        test: Loadtest,
+        workload: Workload,
+    ) -> Result<Counted> {
         let warm_up = test.clone().time(self.plan.warm_up());
         self.watch.run(warm_up)?;
-        let (before, cpu) = (server.answers()?, server.cpu()?);
+        let before = server.look(self.watch)?;
         let report = self.watch.run(test)?;
-        let cpu = server.cpu()?.saturating_sub(cpu);
-        let fairness = fairness(&before, &server.answers()?);
-        self.judge(&report, workload)?;
+        let after = server.look(self.watch)?;
+        judge(&report)?;
+        self.note_bottleneck(&report, workload);
+        let same = after.same_workers(&before);
+        let death = (workload, self.setup.contestant());
+        if !same && !self.found.deaths.contains(&death) {
+            self.found.deaths.push(death);
+        }
+        let cpu = after.cpu.saturating_sub(before.cpu);
         Ok(Counted {
             report,
-            cpu,
-            fairness,
+            cpu: (same && cpu >= LEAST_CPU).then_some(cpu),
+            fairness: match same {
+                true => after.fairness(&before),
+                false => f64::NAN,
+            },
         })
     }
 
-    /// Whether that was a test of the application at all.
-    fn judge(&mut self, report: &Report, workload: Workload) -> Result<()> {
+    fn note_bottleneck(&mut self, report: &Report, workload: Workload) {
         let contestant = self.setup.contestant();
-        let good = report.completed.saturating_sub(report.total_errors);
-        if good * 2 < report.completed || good == 0 {
-            let (bad, all, url) = (report.total_errors, report.completed, &report.url);
-            return Err(Error::Failed(format!(
-                "{workload}, {contestant}: {bad} of {all} requests for {url} went wrong"
-            )));
-        }
         let same =
             |known: &&Bottleneck| known.workload == workload && known.contestant == contestant;
         if let Some(why) = &report.generator.bottleneck
@@ -201,123 +239,197 @@ impl Run<'_, '_> {
                 why: why.clone(),
             });
         }
-        Ok(())
     }
 
-    fn hello(&mut self) -> Result<()> {
-        let server = self.server()?;
-        let counted = self.count(&server, self.light(&server), Workload::Hello)?;
+    fn hello(&mut self, server: &Server<'_>) -> Result<()> {
+        let counted = self.count(server, self.light(server), Workload::Hello)?;
         let report = &counted.report;
-        self.add(Figure::HelloRate, report.effective_rps);
+        self.add(Figure::HelloRate, rate(report));
         self.add(Figure::HelloCpu, counted.cpu_a_request());
-        self.add(Figure::HelloP50, micros(report.latency.quantile(0.5)));
-        self.add(Figure::HelloP99, micros(report.latency.quantile(0.99)));
+        self.add(Figure::HelloP50, micros(within(report, 0.5)));
+        self.add(Figure::HelloP99, micros(within(report, 0.99)));
         self.add(Figure::HelloFairness, counted.fairness);
         let cpus = report.generator.cpu.as_secs_f64() / report.elapsed.as_secs_f64();
         self.add(Figure::HelloGenerator, cpus);
-        server.stop();
+        self.add(Figure::HelloFailed, report.total_errors as f64);
         Ok(())
     }
 
-    fn heavy(&mut self) -> Result<()> {
-        let server = self.server()?;
-        let counted = self.count(&server, self.load(&server), Workload::Heavy)?;
-        self.add(Figure::HeavyRate, counted.report.effective_rps);
+    fn heavy(&mut self, server: &Server<'_>) -> Result<()> {
+        let counted = self.count(server, self.load(server), Workload::Heavy)?;
+        let report = &counted.report;
+        self.add(Figure::HeavyRate, rate(report));
         self.add(Figure::HeavyCpu, counted.cpu_a_request());
-        server.stop();
+        let own = counted.cpu.map_or(f64::NAN, |cpu| cpu.as_secs_f64());
+        let cpus = (own + report.generator.cpu.as_secs_f64()) / report.elapsed.as_secs_f64();
+        self.add(Figure::HeavyCpus, cpus);
+        self.add(Figure::HeavyFailed, report.total_errors as f64);
         Ok(())
     }
 
-    fn mixed(&mut self) -> Result<()> {
-        let server = self.server()?;
+    fn mixed(&mut self, server: &Server<'_>) -> Result<()> {
         // A connection each, as visitors come: so every worker has its part of them.
-        let visits = self.light(&server).keep_alive(false).rate(MIXED_RATE);
-        let visits = visits.timeout(TIMEOUT);
-        let alone = visits.clone().time(self.plan.duration / 2);
-        let alone = self.watch.run(alone)?;
+        let visits = self.light(server).keep_alive(false).rate(MIXED_RATE);
+        let visits = visits.concurrency(VISITS);
+        let alone = self.watch.run(visits.clone())?;
+        judge(&alone)?;
         // Longer than the visits; it is stopped after them.
-        let heavy = self.load(&server).time(self.plan.duration + 2 * TIMEOUT);
+        let heavy = self.load(server).time(self.plan.duration * 2 + 2 * TIMEOUT);
         let heavy = start(heavy)?;
         self.watch.pause(self.plan.warm_up())?;
         let busy = self.watch.run(visits)?;
         heavy.stop();
         let heavy = self.watch.finish(heavy)?;
-        self.judge(&heavy, Workload::Mixed)?;
-        self.judge(&busy, Workload::Mixed)?;
-        self.add(Figure::MixedP50, millis(busy.felt().quantile(0.5)));
-        self.add(Figure::MixedP99, millis(busy.felt().quantile(0.99)));
-        self.add(Figure::MixedIdle, millis(alone.felt().quantile(0.99)));
-        self.add(Figure::MixedHeavy, heavy.effective_rps);
-        server.stop();
+        judge(&heavy)?;
+        self.note_bottleneck(&heavy, Workload::Mixed);
+        self.note_bottleneck(&busy, Workload::Mixed);
+        // That these get no answer is no error, but what is to be found out.
+        self.add(Figure::MixedP50, millis(within(&busy, 0.5)));
+        self.add(Figure::MixedP99, millis(within(&busy, 0.99)));
+        self.add(Figure::MixedIdle, millis(within(&alone, 0.99)));
+        self.add(Figure::MixedFailed, busy.total_errors as f64);
+        self.add(Figure::MixedHeavy, rate(&heavy));
+        self.add(Figure::MixedHeavyFailed, heavy.total_errors as f64);
         Ok(())
     }
 
-    fn crash(&mut self) -> Result<()> {
-        let mut server = self.server()?;
-        let test = self.light(&server).rate(CRASH_RATE).timeout(TIMEOUT);
-        let test = start(test)?;
+    fn crash(&mut self, server: &mut Server<'_>) -> Result<()> {
+        // Longer than it may take; it is stopped some time after the recovery.
+        let time = self.plan.duration * 2 + 3 * PATIENCE;
+        let test = start(self.light(server).rate(CRASH_RATE).time(time))?;
         self.watch.pause(self.plan.duration / 2)?;
-        let victim = server.crash()?;
-        let recovery = server.recover(victim, self.watch)?;
+        let victim = server.victim(self.watch)?;
+        test.mark("crash");
+        let recovery = server.crash(victim, self.watch)?;
+        if matches!(recovery, Recovery::After(_)) {
+            self.watch.pause(self.plan.duration / 2)?;
+        }
+        test.stop();
         let report = self.watch.finish(test)?;
-        let of = |trouble| report.errors.of(trouble) as f64;
+        let [before, after] = report.stages.as_slice() else {
+            return Err(Error::Failed("the crash was not counted".to_owned()));
+        };
+        judge_stage(before, &report)?;
+        self.note_bottleneck(&report, Workload::Crash);
+        let of = |trouble| after.errors.of(trouble) as f64;
         let (reset, refused) = (of(Trouble::Reset), of(Trouble::Refused));
-        let (closed, failed) = (of(Trouble::Closed), report.total_errors as f64);
-        self.add(Figure::CrashSent, report.completed as f64);
+        let (closed, failed) = (of(Trouble::Closed), failed(after) as f64);
+        let sent = after.answers + after.errors.total();
+        self.add(Figure::CrashSent, sent as f64);
         self.add(Figure::CrashFailed, failed);
         self.add(Figure::CrashReset, reset);
         self.add(Figure::CrashRefused, refused);
         self.add(Figure::CrashClosed, closed);
         self.add(Figure::CrashOther, failed - reset - refused - closed);
-        self.add(Figure::CrashAgain, report.retried as f64);
-        if let Some(time) = recovery {
-            self.add(Figure::CrashRecovery, millis(time));
-        }
-        server.stop();
+        self.add(Figure::CrashAgain, after.retried as f64);
+        let time = match recovery {
+            Recovery::After(time) => millis(time),
+            Recovery::TooLong => f64::INFINITY,
+            Recovery::Failed => f64::NAN,
+        };
+        self.add(Figure::CrashRecovery, time);
         Ok(())
     }
 
-    fn memory(&mut self) -> Result<()> {
-        let server = self.server()?;
+    fn memory(&mut self, server: &Server<'_>) -> Result<()> {
         let mib =
             |bytes: Option<u64>| bytes.map_or(f64::NAN, |bytes| bytes as f64 / f64::from(1 << 20));
         let memory = mib(server.memory()?);
         self.add(Figure::MemoryStart, memory);
         let time = self.plan.duration / 2;
-        let test = start(self.light(&server).time(time))?;
+        let test = start(self.light(server).time(time))?;
         self.watch.pause(time * 3 / 4)?;
         let memory = mib(server.memory()?);
-        self.add(Figure::MemoryLoad, memory);
         let report = self.watch.finish(test)?;
-        self.judge(&report, Workload::Memory)?;
-        server.stop();
+        judge(&report)?;
+        self.add(Figure::MemoryLoad, memory);
+        self.add(Figure::MemoryFailed, report.total_errors as f64);
         Ok(())
     }
 
-    fn startup(&mut self) -> Result<()> {
-        for _ in 0..STARTS {
-            let began = Instant::now();
-            let server = self.server()?;
-            server.ask(&self.plan.light)?;
-            self.add(Figure::StartUp, millis(began.elapsed()));
-            server.stop();
-            self.watch.tick()?;
+    fn startup(&mut self, server: &Server<'_>) -> Result<()> {
+        let path = &self.plan.light;
+        let status = server.ask(path, self.watch)?;
+        let took = server.began().elapsed();
+        if status >= 400 {
+            return Err(Error::Failed(format!("{path} was answered by {status}")));
         }
+        self.add(Figure::StartUp, millis(took));
         Ok(())
+    }
+}
+
+/// Whether that was a test of the application at all.
+fn judge(report: &Report) -> Result<()> {
+    let (bad, all) = (report.total_errors, report.completed);
+    if bad * 2 <= all && bad < all {
+        return Ok(());
+    }
+    Err(wrong(bad, all, report))
+}
+
+/// As [`judge`], up to a mark.
+fn judge_stage(stage: &Stage, report: &Report) -> Result<()> {
+    let (bad, all) = (failed(stage), stage.answers + stage.errors.total());
+    if bad * 2 <= all && bad < all {
+        return Ok(());
+    }
+    Err(wrong(bad, all, report))
+}
+
+/// Answers that are none, and no answers.
+fn failed(stage: &Stage) -> u64 {
+    stage.failures + stage.errors.total()
+}
+
+/// What went wrong, by the statuses and the troubles of the whole run.
+fn wrong(bad: u64, all: u64, report: &Report) -> Error {
+    let statuses = report.statuses.iter().filter(|(status, _)| **status >= 400);
+    let kinds = statuses.map(|(status, _)| format!("status {status}"));
+    let kinds = kinds.chain(report.errors.iter().map(|(kind, _)| kind.to_string()));
+    let kinds: Vec<_> = kinds.collect();
+    let kinds = match kinds.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", kinds.join(", ")),
+    };
+    let url = &report.url;
+    Error::Failed(format!(
+        "{bad} of {all} requests for {url} went wrong{kinds}"
+    ))
+}
+
+/// Good answers a second.
+fn rate(report: &Report) -> f64 {
+    report.effective_rps * good(report) as f64 / report.answered() as f64
+}
+
+fn good(report: &Report) -> u64 {
+    report.completed.saturating_sub(report.total_errors)
+}
+
+/// Within which time the share `q` of all was answered; who got no answer has waited for all the time
+/// that there is.
+fn within(report: &Report, q: f64) -> Duration {
+    let answered = report.felt().count() as f64;
+    let rank = (q * (answered + report.errors.total() as f64)).ceil();
+    match rank > answered {
+        true => TIMEOUT,
+        false => report.felt().quantile(rank / answered).min(TIMEOUT),
     }
 }
 
 /// A load test, and what the server did meanwhile.
 struct Counted {
     report: Report,
-    cpu: Duration,
+    /// None where it cannot be told.
+    cpu: Option<Duration>,
     fairness: f64,
 }
 
 impl Counted {
     /// In microseconds.
     fn cpu_a_request(&self) -> f64 {
-        micros(self.cpu) / self.report.answered() as f64
+        self.cpu.map_or(f64::NAN, micros) / good(&self.report) as f64
     }
 }
 
@@ -332,6 +444,50 @@ fn millis(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_test_is_judged_by_its_good_answers() {
+        use crate::loadtest::{Errors, Latency};
+        let mut latency = Latency::default();
+        (0..98).for_each(|_| latency.record(Duration::from_millis(10)));
+        let mut report = report();
+        report.completed = 100;
+        report.statuses = [(200, 90), (503, 8)].into();
+        report.total_errors = 10;
+        report.latency = latency;
+        report.effective_rps = 98.0;
+        let mut errors = Errors::default();
+        errors.count_many(Trouble::TimedOut, 2);
+        report.errors = errors;
+        assert!(judge(&report).is_ok());
+        assert_eq!((rate(&report), good(&report)), (90.0, 90));
+        assert_eq!(within(&report, 0.5).as_millis(), 10);
+        assert_eq!(within(&report, 0.99), TIMEOUT);
+        let counted = |cpu| Counted {
+            report: report.clone(),
+            cpu,
+            fairness: 1.0,
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(counted(Some(second * 9)).cpu_a_request(), 1e5);
+        assert!(counted(None).cpu_a_request().is_nan());
+        report.total_errors = 51;
+        let why = judge(&report).unwrap_err().to_string();
+        assert!(
+            why.contains("51 of 100") && why.contains("(status 503, time-out)"),
+            "{why}"
+        );
+        report.completed = 0;
+        assert!(judge(&report).is_err(), "nothing is no test");
+    }
+
+    /// Of a test that sent nothing.
+    fn report() -> Report {
+        let test = Loadtest::new("http://127.0.0.1:1/").requests(1).start();
+        let mut report = test.unwrap().finish();
+        (report.completed, report.total_errors) = (0, 0);
+        report
+    }
 
     #[test]
     fn the_usual_comparison_takes_a_few_minutes() {

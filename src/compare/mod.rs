@@ -45,7 +45,8 @@ pub use watch::Progress;
 use crate::sys::cpu;
 use crate::{App, Error, Result, Workers};
 use measure::{Found, Plan};
-use setup::Seat;
+use setup::Role;
+pub(crate) use setup::is_contestant;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -62,6 +63,8 @@ pub(crate) const DURATION: Duration = Duration::from_secs(2);
 
 /// The most rounds, and the longest that one workload may last: past that it is a mistake.
 pub(crate) const MOST_ROUNDS: usize = 1000;
+/// In less time than that nothing is measured but how it begins.
+const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3600);
 
 type Maker = Box<dyn Fn(&Setup) -> App>;
@@ -161,7 +164,9 @@ impl Compare {
     }
 
     /// Compares, and prints the table and the sentences on stdout; on stderr before that how long it is
-    /// going to take.
+    /// going to take. What was measured before something went wrong is printed too.
+    ///
+    /// Contestants come out of it as they do out of [`Compare::measure`]: not at all, or at once.
     ///
     /// # Errors
     ///
@@ -175,38 +180,76 @@ impl Compare {
             }
             inner(progress);
         });
-        let Some(found) = compare.measure()? else {
-            return Ok(());
-        };
-        let mut stdout = std::io::stdout().lock();
-        let written = stdout.write_all(found.text().as_bytes());
-        written
-            .and_then(|()| stdout.flush())
-            .map_err(server::io("stdout"))
+        let (found, ended) = compare.attempt()?;
+        if !found.is_empty() {
+            let mut stdout = std::io::stdout().lock();
+            let written = stdout.write_all(found.text().as_bytes());
+            let written = written.and_then(|()| stdout.flush());
+            return ended.and(written.map_err(server::io("stdout")));
+        }
+        ended
     }
 
-    /// Compares. None in a process that was a contestant: it has served, and is to end.
+    /// Compares.
     ///
     /// This must be called before the program starts any thread, as [`Cluster::run`](crate::Cluster::run)
     /// must, and with the arguments that the program was started with: contestants get the same.
-    /// While it runs, INT, TERM and HUP (unless that is ignored) end the comparison; nothing of it
-    /// is left then.
+    /// While it runs, INT, QUIT, TERM and HUP (unless that is ignored) end the comparison; nothing of
+    /// it is left then.
+    ///
+    /// In a process that is a contestant it does not return: the process serves, and ends with the
+    /// status of its cluster. A program may compare several times, by calls that come in the same
+    /// order in each of its processes: then a contestant of a later call gets a [`Comparison`] of
+    /// nothing from those before, at once ([`Comparison::is_empty`]).
     ///
     /// # Errors
     ///
     /// When the settings make no sense, a contestant does not start or fails at more than half of its
-    /// requests, and when a signal ends the comparison. In a contestant, as [`Cluster::run`](crate::Cluster::run).
-    pub fn measure(mut self) -> Result<Option<Comparison>> {
-        if let Some(seat) = Seat::take()? {
-            let app = (self.make)(&seat.setup);
-            return seat.serve(app).map(|()| None);
-        }
+    /// requests, and when a signal ends the comparison.
+    pub fn measure(self) -> Result<Comparison> {
+        let (found, ended) = self.attempt()?;
+        ended.map(|()| found)
+    }
+
+    /// As [`Compare::measure`], with what was measured before it failed.
+    pub(crate) fn attempt(mut self) -> Result<(Comparison, Result<()>)> {
+        let cpus = cpu::available().count;
+        let call = match Role::next()? {
+            Role::Is(seat) => {
+                let app = (self.make)(&seat.setup);
+                let ended = seat.serve(app).map_err(|error| {
+                    eprintln!("{error}");
+                    error.exit_code()
+                });
+                std::process::exit(ended.map_or_else(i32::from, |()| 0));
+            }
+            Role::Skips => {
+                let plan = self.plan()?;
+                let found = Found::default();
+                return Ok((
+                    Comparison {
+                        plan,
+                        cpus,
+                        found,
+                        ended: None,
+                    },
+                    Ok(()),
+                ));
+            }
+            Role::Compares(call) => call,
+        };
         let plan = self.plan()?;
         let mut watch = Watch::new(&mut self.observer, plan.expected_in_all())?;
-        let found = measure::measure(&plan, &mut watch)?;
+        let mut found = Found::default();
+        let ended = measure::measure(&plan, call, &mut watch, &mut found);
         drop(watch);
-        let cpus = cpu::available().count;
-        Ok(Some(Comparison { plan, cpus, found }))
+        let comparison = Comparison {
+            plan,
+            cpus,
+            found,
+            ended: ended.as_ref().err().map(ToString::to_string),
+        };
+        Ok((comparison, ended))
     }
 
     /// What is to be done.
@@ -240,8 +283,8 @@ impl Compare {
         if !(1..=MOST_ROUNDS).contains(&self.rounds) {
             return refuse(format!("the rounds are a number from 1 to {MOST_ROUNDS}"));
         }
-        if self.duration.is_zero() || self.duration > LONGEST {
-            return refuse("a workload lasts up to one hour".to_owned());
+        if !(SHORTEST..=LONGEST).contains(&self.duration) {
+            return refuse("a workload lasts from 100 ms to one hour".to_owned());
         }
         Ok(Plan {
             workloads,
@@ -260,9 +303,17 @@ pub struct Comparison {
     plan: Plan,
     cpus: usize,
     found: Found,
+    /// Why not all of it was measured.
+    ended: Option<String>,
 }
 
 impl Comparison {
+    /// Whether nothing was measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.found.figures.is_empty()
+    }
+
     /// A table, the contestants as columns, and the sentences.
     #[must_use]
     pub fn text(&self) -> String {
@@ -287,13 +338,14 @@ impl Comparison {
         page::html(self)
     }
 
-    /// The median of one figure, by its key in JSON, such as `hello_rps`; None when it is not there.
+    /// The median of one figure, by its key in JSON, such as `hello_rps`; None when it is not there
+    /// or more than can be told.
     #[must_use]
     pub fn median(&self, key: &str, contestant: Contestant) -> Option<f64> {
         let mut all = figures::Figure::ALL.into_iter();
         let figure = all.find(|figure| figure.shown().key == key)?;
         let spread = self.found.figures.spread(figure, contestant)?;
-        Some(spread.median)
+        Some(spread.median).filter(|value| value.is_finite())
     }
 }
 
@@ -321,6 +373,7 @@ mod tests {
             compare().rounds(MOST_ROUNDS + 1),
             compare().duration(Duration::ZERO),
             compare().duration(Duration::MAX),
+            compare().duration(Duration::from_millis(99)),
             compare().light("x"),
             compare().heavy(""),
             compare().workloads([]),

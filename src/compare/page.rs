@@ -8,11 +8,11 @@ use crate::loadtest::show::{bars, escape, page, table};
 
 /// What has bars, with a title for each.
 const PLOTS: [(Figure, &str); 9] = [
-    (Figure::HelloRate, "Requests for / a second"),
-    (Figure::HelloCpu, "CPU time for a request to /"),
-    (Figure::HelloP99, "p99 of / under full load"),
-    (Figure::HeavyRate, "Requests for heavy work a second"),
-    (Figure::MixedP99, "p99 of / while heavy work is busy"),
+    (Figure::HelloRate, "Requests for {light} a second"),
+    (Figure::HelloCpu, "CPU time for a request to {light}"),
+    (Figure::HelloP99, "p99 of {light} under full load"),
+    (Figure::HeavyRate, "Requests for {heavy} a second"),
+    (Figure::MixedP99, "p99 of {light} while {heavy} is busy"),
     (Figure::CrashFailed, "Requests that failed in a crash"),
     (Figure::CrashRecovery, "From a crash to full strength"),
     (Figure::MemoryLoad, "Memory (PSS) under load"),
@@ -37,10 +37,12 @@ pub(super) fn html(all: &Comparison) -> String {
         }
         let median = |one| {
             let found = all.found.figures.spread(figure, one);
-            found.map(|found| found.median)
+            let known = found.map(|found| found.median);
+            known.filter(|value| value.is_finite())
         };
         let series = [("median", Contestant::ALL.map(median).to_vec())];
-        let plot = bars(title, figure.shown().unit, &names, &series);
+        let title = text::with_paths(all, title);
+        let plot = bars(&title, figure.shown().unit, &names, &series);
         body.push_str(&format!("<figure class=\"card\">{plot}</figure>\n"));
     }
     body.push_str("<h2>All figures</h2>\n<p class=\"quiet\">The median of the rounds.</p>\n");
@@ -49,7 +51,7 @@ pub(super) fn html(all: &Comparison) -> String {
     let rows: Vec<Vec<String>> = text::rows(all)
         .into_iter()
         .map(|(figure, cells)| {
-            let label = text::label(figure);
+            let label = text::label(all, figure);
             let name = format!("{}: {}", figure.workload(), label.trim());
             [name].into_iter().chain(cells).collect()
         })

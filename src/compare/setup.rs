@@ -5,8 +5,10 @@ use crate::{App, Cluster, ClusterHandle, Error, Event, Mode, Result};
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The variable that makes a program a contestant: what it is, its workers, where it listens, and its
+/// The variable that makes a program a contestant: of which call, what it is, its workers, where it listens, and its
 /// control socket.
 pub(super) const VARIABLE: &str = "MCLUSTER_COMPARE_AS";
 
@@ -97,9 +99,56 @@ impl Setup {
     }
 }
 
+/// What a call that compares is to do.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Compare; the number of the call, for its contestants.
+    Compares(u32),
+    /// Be a contestant.
+    Is(Seat),
+    /// Nothing: this process is a contestant of a later call.
+    Skips,
+}
+
+impl Role {
+    /// That of the next call of this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Seat::take`].
+    pub(super) fn next() -> Result<Self> {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        static SEAT: OnceLock<Option<Seat>> = OnceLock::new();
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let seat = match SEAT.get() {
+            Some(seat) => seat,
+            None => {
+                let seat = Seat::take()?;
+                SEAT.get_or_init(|| seat)
+            }
+        };
+        Ok(Self::of(call, seat.as_ref()))
+    }
+
+    fn of(call: u32, seat: Option<&Seat>) -> Self {
+        match seat {
+            None => Self::Compares(call),
+            Some(seat) if seat.call == call => Self::Is(seat.clone()),
+            Some(_) => Self::Skips,
+        }
+    }
+}
+
+/// Whether this process was started as a contestant, and has not found its seat yet.
+pub(crate) fn is_contestant() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
 /// A contestant's place in the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seat {
+    /// Which of the calls that compare it belongs to.
+    pub(super) call: u32,
     pub(super) setup: Setup,
     /// `HOST:PORT`.
     pub(super) listen: String,
@@ -117,19 +166,25 @@ impl Seat {
             let path = self.control.display();
             Error::Failed(format!("the temporary directory is no text: {path}"))
         })?;
-        let (contestant, workers) = (self.setup.contestant, self.setup.workers);
-        Ok(format!("{contestant} {workers} {} {control}", self.listen))
+        let (call, contestant) = (self.call, self.setup.contestant);
+        let workers = self.setup.workers;
+        Ok(format!(
+            "{call} {contestant} {workers} {} {control}",
+            self.listen
+        ))
     }
 
     /// Reads that value; None for what makes no sense.
     fn read(words: &str) -> Option<Self> {
-        let mut words = words.splitn(4, ' ');
+        let mut words = words.splitn(5, ' ');
+        let call = words.next()?.parse().ok()?;
         let name = words.next()?;
         let contestant = Contestant::ALL.into_iter().find(|one| one.name() == name)?;
         let workers = words.next()?.parse().ok().filter(|&workers| workers > 0)?;
         let listen = words.next()?.to_owned();
         let control = words.next().filter(|path| !path.is_empty())?;
         Some(Self {
+            call,
             setup: Setup::of(contestant, workers),
             listen,
             control: control.into(),
@@ -190,6 +245,7 @@ mod tests {
     fn what_is_said_is_understood() {
         for contestant in Contestant::ALL {
             let seat = Seat {
+                call: 1,
                 setup: Setup::of(contestant, 3),
                 listen: "127.0.0.1:0".to_owned(),
                 control: "/run/with a space/1.sock".into(),
@@ -198,16 +254,27 @@ mod tests {
         }
         for words in [
             "",
-            "processes",
-            "processes 2",
-            "processes 2 127.0.0.1:0",
-            "processes 2 127.0.0.1:0 ",
-            "processes 0 127.0.0.1:0 /a",
-            "processes x 127.0.0.1:0 /a",
-            "forks 2 127.0.0.1:0 /a",
+            "processes 2 127.0.0.1:0 /a",
+            "0 processes",
+            "0 processes 2",
+            "0 processes 2 127.0.0.1:0",
+            "0 processes 2 127.0.0.1:0 ",
+            "0 processes 0 127.0.0.1:0 /a",
+            "0 processes x 127.0.0.1:0 /a",
+            "0 forks 2 127.0.0.1:0 /a",
         ] {
             assert_eq!(Seat::read(words), None, "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_call_is_for_its_own_contestants() {
+        let seat = Seat::read("1 threads 2 127.0.0.1:0 /a");
+        assert!(matches!(Role::of(0, seat.as_ref()), Role::Skips));
+        assert!(
+            matches!(Role::of(1, seat.as_ref()), Role::Is(found) if Some(&found) == seat.as_ref())
+        );
+        assert!(matches!(Role::of(1, None), Role::Compares(1)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ const UNKNOWN: &str = "-";
 pub(super) fn number(value: f64) -> String {
     let size = value.abs();
     let digits = match size {
-        size if !size.is_finite() => return "more than any number of".to_owned(),
+        size if !size.is_finite() => return UNKNOWN.to_owned(),
         size if size >= 99.95 || size.fract() == 0.0 => 0,
         size if size >= 9.995 => 1,
         _ => 2,
@@ -34,23 +34,18 @@ pub(super) fn number(value: f64) -> String {
 
 /// Figures that are shown, with their rows: the median for each contestant.
 pub(super) fn rows(all: &Comparison) -> Vec<(Figure, Vec<String>)> {
-    let worth = |figure: &Figure| {
-        let figures = &all.found.figures;
-        let shown = figures.has(*figure);
-        // What a crash may do and never did is not worth a line.
-        let kinds = [
-            Figure::CrashReset,
-            Figure::CrashRefused,
-            Figure::CrashClosed,
-            Figure::CrashOther,
-            Figure::CrashAgain,
-        ];
-        let happened = |one: &Contestant| figures.values(*figure, *one).iter().any(|n| *n != 0.0);
-        shown && (!kinds.contains(figure) || Contestant::ALL.iter().any(happened))
+    let figures = &all.found.figures;
+    let happened = |figure: Figure| {
+        let mut counts = Contestant::ALL
+            .iter()
+            .flat_map(|one| figures.values(figure, *one));
+        counts.any(|count| *count > 0.0)
     };
-    let cell = |figure, one| match all.found.figures.spread(figure, one) {
-        Some(found) => number(found.median),
-        None => UNKNOWN.to_owned(),
+    let worth = |figure: &Figure| figures.has(*figure) && (!figure.is_rare() || happened(*figure));
+    let cell = |figure: Figure, one| match (figures.spread(figure, one), figure.limit()) {
+        (None, _) => UNKNOWN.to_owned(),
+        (Some(found), Some((limit, time))) if found.median >= limit => format!("> {time}"),
+        (Some(found), _) => number(found.median),
     };
     let figures = Figure::ALL.into_iter().filter(worth);
     figures
@@ -61,12 +56,19 @@ pub(super) fn rows(all: &Comparison) -> Vec<(Figure, Vec<String>)> {
         .collect()
 }
 
+/// Puts the paths where `{light}` and `{heavy}` are.
+pub(super) fn with_paths(all: &Comparison, words: &str) -> String {
+    let words = words.replace("{light}", &all.plan.light);
+    words.replace("{heavy}", &all.plan.heavy)
+}
+
 /// What a row is called, with its unit.
-pub(super) fn label(figure: Figure) -> String {
+pub(super) fn label(all: &Comparison, figure: Figure) -> String {
     let shown = figure.shown();
+    let label = with_paths(all, shown.label);
     match shown.unit {
-        "" | "1/s" => shown.label.to_owned(),
-        unit => format!("{}, {unit}", shown.label),
+        "" | "1/s" => label,
+        unit => format!("{label}, {unit}"),
     }
 }
 
@@ -88,8 +90,9 @@ pub(super) fn headline(all: &Comparison) -> String {
 /// Headline, table, sentences.
 pub(super) fn text(all: &Comparison) -> String {
     let rows = rows(all);
-    let named =
-        |(figure, cells): &(Figure, Vec<String>)| (format!("  {}", label(*figure)), cells.clone());
+    let named = |(figure, cells): &(Figure, Vec<String>)| {
+        (format!("  {}", label(all, *figure)), cells.clone())
+    };
     let first = rows.iter().map(|row| named(row).0.chars().count()).max();
     let first = first.unwrap_or_default();
     let width = |column: usize, name: &str| {
@@ -143,6 +146,7 @@ mod tests {
             (123_456.0, "123,456"),
             (1_234_567.8, "1,234,568"),
             (-123_456.0, "-123,456"),
+            (f64::INFINITY, "-"),
             (-1234.0, "-1,234"),
         ];
         for (value, expected) in cases {

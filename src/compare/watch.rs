@@ -3,8 +3,10 @@
 use super::server::io;
 use crate::loadtest::{self, Loadtest, Report, Running};
 use crate::sys::process::signal_name;
-use crate::sys::signal::{self, SIGHUP, SIGINT, SIGTERM, SignalFd};
+use crate::sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SignalFd};
 use crate::{Error, Result};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Between two looks at signals.
@@ -34,6 +36,7 @@ pub(super) struct Watch<'a> {
     step: Duration,
     began: Instant,
     told: Instant,
+    over: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -45,8 +48,8 @@ impl<'a> Watch<'a> {
     pub(super) fn new(observer: &'a mut Observer, expected: Duration) -> Result<Self> {
         // Who was started to outlive its terminal does.
         let signals = match signal::is_ignored(SIGHUP) {
-            true => SignalFd::new(&[SIGINT, SIGTERM]),
-            false => SignalFd::new(&[SIGINT, SIGTERM, SIGHUP]),
+            true => SignalFd::new(&[SIGINT, SIGQUIT, SIGTERM]),
+            false => SignalFd::new(&[SIGINT, SIGQUIT, SIGTERM, SIGHUP]),
         };
         let signals = signals.map_err(io("signals"))?;
         let now = Instant::now();
@@ -61,6 +64,7 @@ impl<'a> Watch<'a> {
             step: Duration::ZERO,
             began: now,
             told: now,
+            over: false,
         })
     }
 
@@ -97,12 +101,47 @@ impl<'a> Watch<'a> {
         }
         match self.signals.read().map_err(io("signals"))? {
             Some(signal) => {
+                self.over = true;
                 let name = signal_name(signal).unwrap_or("a signal");
-                Err(Error::Failed(format!(
-                    "ended by {name}: nothing was compared"
-                )))
+                Err(Error::Failed(format!("ended by {name}")))
             }
             None => Ok(()),
+        }
+    }
+
+    /// Whether a signal has said that it is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Waits for what may take a while, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When it takes longer than that, and as [`Watch::tick`]; then nobody waits for it any more.
+    pub(super) fn wait<T: Send + 'static>(
+        &mut self,
+        at_most: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let deadline = Instant::now() + at_most;
+        let (sender, receiver) = mpsc::channel();
+        let ask = move || drop(sender.send(work()));
+        let thread = thread::Builder::new().name("question".to_owned());
+        thread.spawn(ask).map_err(io("a thread"))?;
+        loop {
+            match receiver.recv_timeout(TICK) {
+                Ok(found) => return Ok(found),
+                Err(RecvTimeoutError::Timeout) => {}
+                // Its panic has been told of already.
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Failed("a question was not asked".to_owned()));
+                }
+            }
+            self.tick()?;
+            if Instant::now() >= deadline {
+                return Err(Error::Failed(format!("no answer within {at_most:?}")));
+            }
         }
     }
 
@@ -117,7 +156,7 @@ impl<'a> Watch<'a> {
             self.tick()?;
             match end.saturating_duration_since(Instant::now()) {
                 Duration::ZERO => return Ok(()),
-                left => std::thread::sleep(left.min(TICK)),
+                left => thread::sleep(left.min(TICK)),
             }
         }
     }

@@ -5,6 +5,21 @@ use crate::run::{Mode, Run};
 
 pub(crate) fn add(tests: &mut Tests) {
     tests.add("compare::ones_own_application", ones_own_application);
+    tests.add("compare::several_in_one_program", several_in_one_program);
+}
+
+fn several_in_one_program() {
+    let mut run = Run::start("compare", Mode::Processes, &["twice"]);
+    let said = run.end();
+    let text = said.join("\n");
+    let tables = said.iter().filter(|line| line.starts_with("1 worker on "));
+    assert_eq!(tables.count(), 1, "{text}");
+    assert!(text.contains("the second start took "), "{text}");
+    let failed = said.last().unwrap();
+    assert_eq!(
+        failed, "failed: startup, one: / was answered by 404",
+        "{text}"
+    );
 }
 
 fn ones_own_application() {

@@ -59,7 +59,7 @@ pub(crate) fn main(words: &str) -> ExitCode {
     };
     #[cfg(feature = "compare")]
     if name == "compare" {
-        return ended(compare::run());
+        return ended(compare::run(&call.words));
     }
     let cluster = match name.as_str() {
         "ends" => ends::cluster(&call),

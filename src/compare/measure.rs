@@ -4,10 +4,11 @@
 //! what another left behind.
 
 use super::figures::{Figure, Figures, TIMEOUT, Workload};
+use super::judge::{failed, good, judge, judge_stage, rate, within};
 use super::server::{Directory, PATIENCE, Recovery, Server};
 use super::setup::{Contestant, Setup};
 use super::watch::{Watch, start};
-use crate::loadtest::{Loadtest, Report, Stage, Trouble};
+use crate::loadtest::{Loadtest, Report, Trouble};
 use crate::{Error, Result};
 use std::time::Duration;
 
@@ -359,65 +360,6 @@ impl Run<'_, '_> {
     }
 }
 
-/// Whether that was a test of the application at all.
-fn judge(report: &Report) -> Result<()> {
-    let (bad, all) = (report.total_errors, report.completed);
-    if bad * 2 <= all && bad < all {
-        return Ok(());
-    }
-    Err(wrong(bad, all, report))
-}
-
-/// As [`judge`], up to a mark.
-fn judge_stage(stage: &Stage, report: &Report) -> Result<()> {
-    let (bad, all) = (failed(stage), stage.answers + stage.errors.total());
-    if bad * 2 <= all && bad < all {
-        return Ok(());
-    }
-    Err(wrong(bad, all, report))
-}
-
-/// Answers that are none, and no answers.
-fn failed(stage: &Stage) -> u64 {
-    stage.failures + stage.errors.total()
-}
-
-/// What went wrong, by the statuses and the troubles of the whole run.
-fn wrong(bad: u64, all: u64, report: &Report) -> Error {
-    let statuses = report.statuses.iter().filter(|(status, _)| **status >= 400);
-    let kinds = statuses.map(|(status, _)| format!("status {status}"));
-    let kinds = kinds.chain(report.errors.iter().map(|(kind, _)| kind.to_string()));
-    let kinds: Vec<_> = kinds.collect();
-    let kinds = match kinds.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", kinds.join(", ")),
-    };
-    let url = &report.url;
-    Error::Failed(format!(
-        "{bad} of {all} requests for {url} went wrong{kinds}"
-    ))
-}
-
-/// Good answers a second.
-fn rate(report: &Report) -> f64 {
-    report.effective_rps * good(report) as f64 / report.answered() as f64
-}
-
-fn good(report: &Report) -> u64 {
-    report.completed.saturating_sub(report.total_errors)
-}
-
-/// Within which time the share `q` of all was answered; who got no answer has waited for all the time
-/// that there is.
-fn within(report: &Report, q: f64) -> Duration {
-    let answered = report.felt().count() as f64;
-    let rank = (q * (answered + report.errors.total() as f64)).ceil();
-    match rank > answered {
-        true => TIMEOUT,
-        false => report.felt().quantile(rank / answered).min(TIMEOUT),
-    }
-}
-
 /// A load test, and what the server did meanwhile.
 struct Counted {
     report: Report,
@@ -444,50 +386,6 @@ fn millis(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_load_test_is_judged_by_its_good_answers() {
-        use crate::loadtest::{Errors, Latency};
-        let mut latency = Latency::default();
-        (0..98).for_each(|_| latency.record(Duration::from_millis(10)));
-        let mut report = report();
-        report.completed = 100;
-        report.statuses = [(200, 90), (503, 8)].into();
-        report.total_errors = 10;
-        report.latency = latency;
-        report.effective_rps = 98.0;
-        let mut errors = Errors::default();
-        errors.count_many(Trouble::TimedOut, 2);
-        report.errors = errors;
-        assert!(judge(&report).is_ok());
-        assert_eq!((rate(&report), good(&report)), (90.0, 90));
-        assert_eq!(within(&report, 0.5).as_millis(), 10);
-        assert_eq!(within(&report, 0.99), TIMEOUT);
-        let counted = |cpu| Counted {
-            report: report.clone(),
-            cpu,
-            fairness: 1.0,
-        };
-        let second = Duration::from_secs(1);
-        assert_eq!(counted(Some(second * 9)).cpu_a_request(), 1e5);
-        assert!(counted(None).cpu_a_request().is_nan());
-        report.total_errors = 51;
-        let why = judge(&report).unwrap_err().to_string();
-        assert!(
-            why.contains("51 of 100") && why.contains("(status 503, time-out)"),
-            "{why}"
-        );
-        report.completed = 0;
-        assert!(judge(&report).is_err(), "nothing is no test");
-    }
-
-    /// Of a test that sent nothing.
-    fn report() -> Report {
-        let test = Loadtest::new("http://127.0.0.1:1/").requests(1).start();
-        let mut report = test.unwrap().finish();
-        (report.completed, report.total_errors) = (0, 0);
-        report
-    }
 
     #[test]
     fn the_usual_comparison_takes_a_few_minutes() {

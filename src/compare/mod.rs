@@ -2,8 +2,8 @@
 //! same load: what each way costs and what it gives, in figures and in words that follow from them.
 //!
 //! `setup` says who is compared, `server` starts them, `measure` puts load on them by the load
-//! generator, `figures` keeps what came of it; `words`, `text`, `json` and `page` show it. Flags and
-//! the progress bar are the command's.
+//! generator, `judge` says what of that counts, `figures` keeps it; `words`, `text`, `json` and `page`
+//! show it. Flags and the progress bar are the command's.
 //!
 //! A contestant is this very program executed anew with a variable in its environment: then
 //! [`Compare::run`] does not compare but becomes the cluster. So each begins as a real program does,
@@ -30,6 +30,7 @@
 
 mod figures;
 mod json;
+mod judge;
 mod measure;
 mod page;
 mod server;
@@ -45,8 +46,8 @@ pub use watch::Progress;
 use crate::sys::cpu;
 use crate::{App, Error, Result, Workers};
 use measure::{Found, Plan};
-use setup::Role;
 pub(crate) use setup::is_contestant;
+use setup::{Role, Seat};
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -215,14 +216,7 @@ impl Compare {
     pub(crate) fn attempt(mut self) -> Result<(Comparison, Result<()>)> {
         let cpus = cpu::available().count;
         let call = match Role::next()? {
-            Role::Is(seat) => {
-                let app = (self.make)(&seat.setup);
-                let ended = seat.serve(app).map_err(|error| {
-                    eprintln!("{error}");
-                    error.exit_code()
-                });
-                std::process::exit(ended.map_or_else(i32::from, |()| 0));
-            }
+            Role::Is(seat) => self.serve(seat),
             Role::Skips => {
                 let plan = self.plan()?;
                 let found = Found::default();
@@ -250,6 +244,23 @@ impl Compare {
             ended: ended.as_ref().err().map(ToString::to_string),
         };
         Ok((comparison, ended))
+    }
+
+    /// Is a contestant, to its end.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "what the program does behind its comparison is not for a contestant"
+    )]
+    fn serve(&self, seat: Seat) -> ! {
+        let app = (self.make)(&seat.setup);
+        let status = match seat.serve(app) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("{error}");
+                error.exit_code()
+            }
+        };
+        std::process::exit(status.into())
     }
 
     /// What is to be done.

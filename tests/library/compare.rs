@@ -32,7 +32,7 @@ fn ones_own_application() {
         "hello",
         "crash",
         "PSS under load",
-        "On /, ",
+        "On /light, ",
     ] {
         assert!(text.contains(words), "{words:?}: {text}");
     }

@@ -15,11 +15,8 @@ fn several_in_one_program() {
     let tables = said.iter().filter(|line| line.starts_with("1 worker on "));
     assert_eq!(tables.count(), 1, "{text}");
     assert!(text.contains("the second start took "), "{text}");
-    let failed = said.last().unwrap();
-    assert_eq!(
-        failed, "failed: startup, one: / was answered by 404",
-        "{text}"
-    );
+    let failed = "failed: startup, one: / was answered by 404";
+    assert!(said.iter().any(|line| line == failed), "{text}");
 }
 
 fn ones_own_application() {

@@ -46,6 +46,7 @@ pub use watch::Progress;
 use crate::sys::cpu;
 use crate::{App, Error, Result, Workers};
 use measure::{Found, Plan};
+#[cfg(feature = "cli")]
 pub(crate) use setup::is_contestant;
 use setup::{Role, Seat};
 use std::fmt;

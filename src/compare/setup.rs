@@ -140,6 +140,7 @@ impl Role {
 }
 
 /// Whether this process was started as a contestant, and has not found its seat yet.
+#[cfg(feature = "cli")]
 pub(crate) fn is_contestant() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }

@@ -319,7 +319,7 @@ fn while_busy(all: &Comparison, one: Contestant) -> Option<String> {
             format!("{start} rose {values}{times}.")
         }
         Verdict::Less(_) => format!("{start} fell {values}."),
-        Verdict::Alike => format!("{start} stayed as it was ({values})."),
+        Verdict::Alike => format!("{start} did not change beyond the noise ({values})."),
     })
 }
 

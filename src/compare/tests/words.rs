@@ -251,7 +251,7 @@ fn what_heavy_work_did() {
     says(&busy(22.0, 11.0), "p99 of / fell from 22 to 11 ms.");
     says(
         &busy(2.0, 2.0),
-        "p99 of / stayed as it was (from 2 to 2 ms).",
+        "p99 of / did not change beyond the noise (from 2 to 2 ms).",
     );
 }
 

@@ -41,6 +41,8 @@ pub(crate) mod notify;
 pub(crate) mod privilege;
 pub(crate) mod proc;
 pub(crate) mod process;
+#[cfg(feature = "cli")]
+pub(crate) mod program;
 pub(crate) mod random;
 pub(crate) mod signal;
 pub(crate) mod socket;

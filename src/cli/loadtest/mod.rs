@@ -15,6 +15,7 @@ mod words;
 use super::print;
 use crate::loadtest::{self, Loadtest, Report, Running, show};
 use crate::spawn::{Spawned, Voice};
+use crate::sys::program;
 use crate::sys::signal::{SIGINT, SIGTERM, SignalFd};
 use crate::{Error, Result};
 use aloud::Aloud;
@@ -35,6 +36,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// When it could not be made, when nothing or not everything was answered, and when a threshold was
 /// missed.
 pub(super) fn obey(options: &Options) -> Result<()> {
+    next_phase();
     let mut plan = options.plan()?;
     options.faults.judge(plan.limit())?;
     plan.url = options.faults.likely_url(options.url.as_deref())?;
@@ -67,6 +69,7 @@ pub(super) fn obey(options: &Options) -> Result<()> {
     signals.restore_mask();
     drop(aloud);
     let (report, script) = measured?;
+    next_phase();
     let thresholds = verdict::thresholds(options, &report);
     let shown = shown(options, &report, &thresholds);
     let else_done = shown.into_iter().chain([script.judge(), stopped]);
@@ -181,5 +184,14 @@ fn drive(
         stopping |= signalled;
         second
     });
+    next_phase();
     Ok(running.finish())
+}
+
+/// Between two phases: reading options, running, adding up, showing. What the last one needed the next
+/// one does not, and a small machine may want the memory back; without it the test is the same.
+fn next_phase() {
+    if let Err(error) = program::release_unused() {
+        log::debug!("memory that is not needed stays: {error}");
+    }
 }

@@ -154,7 +154,11 @@ impl Run<'_, '_> {
         let name = |why: &str| Error::Failed(format!("{workload}, {contestant}: {why}"));
         let mut server = match Server::start(self.setup, call, directory, self.watch) {
             Err(error) if self.watch.is_over() => return Err(error),
-            Err(error) => return Err(name(&error.to_string())),
+            Err(error) => {
+                // A signal to the whole group may have ended it before anybody looked.
+                self.watch.tick()?;
+                return Err(name(&error.to_string()));
+            }
             Ok(server) => server,
         };
         let done = match workload {

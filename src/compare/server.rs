@@ -9,7 +9,7 @@ use crate::loadtest::report::jain;
 use crate::spawn::{Spawned, Voice};
 use crate::status::{State, Status};
 use crate::sys::directory::private_directory;
-use crate::sys::exec::sealed_memfd;
+use crate::sys::exec::sealed_program;
 use crate::sys::proc;
 use crate::sys::process::{self, Pid};
 use crate::sys::random;
@@ -71,8 +71,8 @@ impl Directory {
     /// When it cannot be made.
     pub(super) fn new() -> Result<Self> {
         // What the path of the program leads to may have been replaced since; this is the one that runs.
-        let program = fs::read("/proc/self/exe").and_then(|all| sealed_memfd("contestant", &all));
-        let program = program.map_err(io("a copy of this program"))?;
+        let program = fs::read("/proc/self/exe").and_then(|all| sealed_program("contestant", &all));
+        let program = program.map_err(io("a copy of this program in memory"))?;
         let name = format!(
             "mcluster-{}-{:08x}",
             process::pid(),

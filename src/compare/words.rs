@@ -439,7 +439,9 @@ fn failures(all: &Comparison) -> Vec<String> {
 /// Where nobody was to die.
 fn deaths(all: &Comparison) -> Vec<String> {
     let deaths = all.found.deaths.iter().map(|(workload, one)| {
-        format!("In {workload}, workers died with {one}: CPU time and fairness are left out there.")
+        format!(
+            "In {workload}, workers died with {one}: that round has no CPU time and no fairness."
+        )
     });
     deaths.collect()
 }
@@ -464,11 +466,15 @@ fn generator(all: &Comparison) -> Vec<String> {
         let found = all.found.bottlenecks.iter();
         let found: Vec<_> = found.filter(|one| one.workload == workload).collect();
         if let Some(first) = found.first() {
-            let names: Vec<_> = found.iter().map(|one| one.contestant.name()).collect();
+            let names: Vec<_> = found[1..].iter().map(|one| one.contestant.name()).collect();
+            let too = match names.is_empty() {
+                true => String::new(),
+                false => format!("; also with {}", names.join(", ")),
+            };
             said.push(format!(
-                "In {workload} the load generator was likely the bottleneck with {}: {}. The figures \
-                 say at least, not how much.",
-                names.join(", "),
+                "In {workload} the load generator was likely the bottleneck with {} ({}){too}. The \
+                 figures say at least, not how much.",
+                first.contestant,
                 first.why.trim_end_matches('.')
             ));
         }

@@ -173,7 +173,30 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 ///
 /// Those of memfd_create, such as `EMFILE` and, for a name over 249 bytes, `EINVAL`; `ENOMEM`.
 pub(crate) fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    sealed(name, bytes, MFdFlags::empty())
+}
+
+/// The same with bytes that are a program, to be executed by the descriptor's path.
+///
+/// # Errors
+///
+/// As [`sealed_memfd`], and `EACCES` where the system forbids such programs; see
+/// `vm.memfd_noexec` in the kernel's documentation.
+#[cfg(feature = "compare")]
+pub(crate) fn sealed_program(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    // Where a system has it off unless it is asked for. nix has no name for it.
+    let executable = MFdFlags::from_bits_retain(nix::libc::MFD_EXEC);
+    match sealed(name, bytes, executable) {
+        // Before Linux 6.3 nobody had to ask.
+        Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
+            sealed(name, bytes, MFdFlags::empty())
+        }
+        other => other,
+    }
+}
+
+fn sealed(name: &str, bytes: &[u8], more: MFdFlags) -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | more;
     let file = File::from(retry(|| memfd_create(name, flags))?);
     file.write_all_at(bytes, 0)?;
     let seals = SealFlag::F_SEAL_WRITE

@@ -319,7 +319,7 @@ fn who_shared_and_who_held_up() {
     all.found.bottlenecks = vec![held_up(Processes), held_up(Threads)];
     says(
         &all,
-        "In hello the load generator was likely the bottleneck with processes, threads: its thread never waited.",
+        "In hello the load generator was likely the bottleneck with processes (its thread never waited); also with threads.",
     );
 }
 
@@ -409,7 +409,7 @@ fn what_went_wrong_is_said() {
     all.found.deaths = vec![(Workload::Hello, Processes)];
     says(
         &all,
-        "In hello, workers died with processes: CPU time and fairness are left out there.",
+        "In hello, workers died with processes: that round has no CPU time and no fairness.",
     );
     // Of nothing there is no multiple.
     let none = two(Figure::HelloCpu, (Processes, 30.0), (Threads, 0.0));

@@ -50,6 +50,8 @@ pub(super) struct Conn {
     pub(super) address: usize,
     /// No new connection before a timer says so.
     pub(super) is_paused: bool,
+    /// A turn had no time for all that it sends: the next one reads on.
+    pub(super) is_undrained: bool,
     /// It waits in the lane's queue for requests.
     pub(super) is_queued: bool,
     /// What was read asks for something to be written.
@@ -77,6 +79,7 @@ impl Conn {
             has_answered: false,
             address: 0,
             is_paused: false,
+            is_undrained: false,
             is_queued: false,
             is_asked: false,
             is_watched: false,
@@ -264,18 +267,26 @@ impl Conn {
     /// A server may end a kept connection at any time between two requests (RFC 9112 section 9.3.1). Its
     /// system answers by a reset what comes for a socket that is closed, or was closed before all that
     /// had come was read: right after the request, that says that nobody read it. An end in good order
-    /// without one says that the process had read everything, unless it crossed the request on its way.
+    /// without one says that the process had read everything, unless there is something of it that the
+    /// system never acknowledged: then the two crossed on their way.
     /// What dies later dies in the middle of its work, and is not excused.
     pub(super) fn unread(&self, is_reset: bool, now: Instant) -> usize {
         if !(self.has_answered && self.reader.is_idle()) {
             return 0;
         }
-        let window = match is_reset || self.is_reset || self.is_reset_since() {
-            true => SOON + 2 * self.round_trip,
-            false => self.round_trip,
-        };
+        let is_reset = is_reset || self.is_reset || self.is_reset_since();
+        if !(is_reset || self.is_unacknowledged()) {
+            return 0;
+        }
+        let window = SOON + 2 * self.round_trip;
         let just = |sent: &&Sent| now.saturating_duration_since(sent.began) <= window;
         self.pending.iter().rev().take_while(just).count()
+    }
+
+    /// Whether the server's system has yet to say that all came.
+    fn is_unacknowledged(&self) -> bool {
+        let fd = self.socket.as_ref();
+        fd.is_some_and(|fd| socket::unacknowledged(fd.as_fd()).is_ok_and(|segments| segments > 0))
     }
 
     /// Whether a reset has followed the end in good order, which alone is what reading tells of.
@@ -292,6 +303,7 @@ impl Conn {
         self.greeting.clear();
         self.between = Between::default();
         self.is_asked = false;
+        self.is_undrained = false;
     }
 }
 

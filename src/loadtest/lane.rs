@@ -391,7 +391,9 @@ impl Desk {
         if ready.writable && self.conns[place as usize].is_owing() {
             self.write(place, registry);
         }
-        if ready.readable || ready.read_closed || ready.gone {
+        // One that was not read to its end is read on in its turn.
+        let is_due = !self.conns[place as usize].is_undrained;
+        if is_due && (ready.readable || ready.read_closed || ready.gone) {
             self.hear(key, ready.read_closed || ready.gone, registry);
         }
     }

@@ -79,11 +79,6 @@ impl Target {
         self.is_websocket
     }
 
-    /// The port, the usual one too.
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The value of the field Host: the port is in it where it is not the usual one (RFC 9110 section 7.2).
     pub(crate) fn host_field(&self) -> String {
         let mut field = match &self.host {

@@ -211,6 +211,31 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Segments that were sent and that the peer's system has not acknowledged; see `TCP_INFO` in tcp(7).
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` and the like when `fd` is no TCP socket.
+#[cfg(feature = "loadtest")]
+pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: it is made of numbers alone, for which all zeros are fine.
+    let mut info: nix::libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<nix::libc::tcp_info>() as nix::libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which has as many, and how many to
+    // `length`; both live through the call. The descriptor is open as long as it is borrowed.
+    let result = unsafe {
+        nix::libc::getsockopt(
+            fd.as_raw_fd(),
+            nix::libc::IPPROTO_TCP,
+            nix::libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result)?;
+    Ok(info.tcpi_unacked)
+}
+
 /// Asks for room for `bytes` of unread data; see `SO_SNDBUF` in socket(7). The kernel doubles the
 /// number and keeps it under `net.core.wmem_max`.
 ///

@@ -21,6 +21,7 @@ use clap::Args;
 pub(super) use script::Script;
 use std::ffi::OsString;
 use std::io;
+use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use words::{Fault, Timed, timed};
@@ -279,11 +280,13 @@ fn started(cluster: Cluster, server: &Spawned, signals: &SignalFd) -> Result<Clu
 /// `cluster`, if it is what listens at `url`.
 fn measured(cluster: Cluster, url: &str, signals: &SignalFd) -> Result<Cluster> {
     let status = status(&cluster, signals)?;
-    match listens_at(&status.listeners, url) {
+    let (listeners, asked) = (status.listeners.clone(), url.to_owned());
+    // In a thread, for a name may take long to look up.
+    match unless(signals, move || listens_at(&listeners, &asked))? {
         true => Ok(cluster),
         false => {
             let what = format!(
-                "it is not what is measured: it listens on {}, not at the port of {url}",
+                "it is not what is measured: it listens on {}, not at {url}",
                 match status.listeners.join(", ") {
                     none if none.is_empty() => "nothing".to_owned(),
                     some => some,
@@ -294,12 +297,25 @@ fn measured(cluster: Cluster, url: &str, signals: &SignalFd) -> Result<Cluster> 
     }
 }
 
-/// Whether one of these has the port of `url`.
+/// Whether one of these addresses is where `url` leads.
 fn listens_at(listeners: &[String], url: &str) -> bool {
-    let port = |url: &str| Target::parse(url).ok().map(|target| target.port());
-    let asked = port(url);
-    let mut listeners = listeners.iter().filter(|one| one.contains("://"));
-    asked.is_some() && listeners.any(|one| port(one) == asked)
+    let addresses = |url: &str| {
+        let found = Target::parse(url).and_then(|target| target.resolve());
+        found.unwrap_or_default()
+    };
+    let asked = addresses(url);
+    let urls = listeners.iter().filter(|one| one.contains("://"));
+    urls.flat_map(|one| addresses(one)).any(|listener| {
+        asked.iter().any(|asked| {
+            let same = asked.ip() == listener.ip();
+            let any = listener.ip().is_unspecified() && is_of_this_machine(asked.ip());
+            asked.port() == listener.port() && (same || any)
+        })
+    })
+}
+
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// The address to ask, of what is given and what the server says.

@@ -29,6 +29,11 @@ impl Desk {
     /// Reads more where a turn had not been enough.
     pub(super) fn read_on(&mut self, registry: &mio::Registry) {
         for key in mem::take(&mut self.undrained) {
+            let conn = &mut self.conns[key.index as usize];
+            if !conn.is(key) {
+                continue;
+            }
+            conn.is_undrained = false;
             // Its end may have been told of already, and is not told again.
             self.hear(key, true, registry);
             self.deal(registry);
@@ -64,8 +69,10 @@ impl Desk {
             }
             room = room.saturating_sub(count);
             if room == 0 {
-                let key = self.conns[place as usize].key(place);
-                self.undrained.push(key);
+                let conn = &mut self.conns[place as usize];
+                if !mem::replace(&mut conn.is_undrained, true) {
+                    self.undrained.push(conn.key(place));
+                }
                 break false;
             }
         };

@@ -56,3 +56,23 @@ fn which_address_is_meant() {
     }
     assert_eq!(address(Some("http://a"), &[]).as_deref(), Ok("http://a"));
 }
+
+#[test]
+fn where_a_cluster_listens() {
+    let cases = [
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3000/heavy", true),
+        ("http://127.0.0.1:3000", "http://localhost:3000/", true),
+        ("http://127.0.0.1:3000", "ws://127.0.0.1:3000/ws", true),
+        ("http://127.0.0.1:3000", "http://127.0.0.2:3000/", false),
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3001/", false),
+        ("http://0.0.0.0:3000", "http://127.0.0.2:3000/", true),
+        // Of the addresses for documentation, which no machine has.
+        ("http://0.0.0.0:3000", "http://192.0.2.1:3000/", false),
+        ("unix:/run/app.sock", "http://127.0.0.1:3000/", false),
+    ];
+    for (listener, url, expected) in cases {
+        let listeners = ["unix:/run/other.sock".to_owned(), listener.to_owned()];
+        assert_eq!(listens_at(&listeners, url), expected, "{listener} {url}");
+    }
+    assert!(!listens_at(&[], "http://127.0.0.1:3000/"));
+}

@@ -122,6 +122,14 @@ pub(crate) fn quantile(latency: &[u64], q: f64) -> Option<u64> {
     None
 }
 
+/// Jain's fairness index: 1 when all are equal, 1/n when one has everything. None of nothing.
+pub(crate) fn jain(shares: impl Iterator<Item = u64> + Clone) -> Option<f64> {
+    let sum: f64 = shares.clone().map(|share| share as f64).sum();
+    let squares: f64 = shares.clone().map(|share| (share as f64).powi(2)).sum();
+    let count = shares.count() as f64;
+    (squares > 0.0).then(|| sum * sum / (count * squares))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +161,13 @@ mod tests {
         assert_eq!(quantile(&counters.latency, 0.5), Some(1));
         assert_eq!(quantile(&counters.latency, 0.98), Some(1));
         assert_eq!(quantile(&counters.latency, 0.99), Some(1023));
+    }
+
+    #[test]
+    fn fairness() {
+        assert_eq!(jain([5, 5, 5, 5].into_iter()), Some(1.0));
+        assert_eq!(jain([8, 0, 0, 0].into_iter()), Some(0.25));
+        assert_eq!(jain([].into_iter()), None);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 
 use super::print;
 use super::values::duration;
-use crate::compare::{Compare, Comparison, MOST_ROUNDS, Progress, Workload, about, is_contestant};
+use crate::compare::{
+    Compare, Comparison, MOST_ROUNDS, Progress, Workload, announced, is_contestant,
+};
 use crate::session::{Keys, MemoryStore, Sessions};
 use crate::{Error, Result, Workers, demo};
 use clap::{Args, value_parser};
@@ -13,6 +15,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What the bar looks like.
+const TEMPLATE: &str = "[{elapsed}] {wide_bar} {percent:>3}% {msg}";
 
 /// Steps of the bar.
 const STEPS: u64 = 1000;
@@ -55,10 +60,7 @@ pub(super) struct Options {
 ///
 /// As [`Compare::measure`], and when the answer cannot be written.
 pub(super) fn obey(options: &Options) -> Result<()> {
-    let keys = Keys::random().map_err(|source| Error::Io {
-        what: "session keys",
-        source,
-    })?;
+    let keys = Keys::random().map_err(Error::io("session keys"))?;
     // A contestant has the same options, and nothing to write.
     let page = match &options.html {
         Some(path) if !is_contestant() => Some(Page::open(path)?),
@@ -142,7 +144,7 @@ impl Drop for Page {
 /// How far it is: a bar on a terminal, elsewhere one line at the start.
 fn show(bar: &mut Option<ProgressBar>, progress: &Progress) {
     let bar = bar.get_or_insert_with(|| {
-        eprintln!("comparing, which takes about {}", about(progress.expected));
+        eprintln!("{}", announced(progress.expected));
         begin()
     });
     bar.set_position((progress.share * STEPS as f64) as u64);
@@ -160,7 +162,7 @@ fn begin() -> ProgressBar {
     };
     let bar = ProgressBar::with_draw_target(Some(STEPS), target);
     // A wrong template would be this file's mistake; then there is a plain bar.
-    if let Ok(style) = ProgressStyle::with_template("[{elapsed}] {wide_bar} {percent:>3}% {msg}") {
+    if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
         bar.set_style(style);
     }
     bar
@@ -194,7 +196,6 @@ mod tests {
 
     #[test]
     fn the_bar_can_be_drawn() {
-        let template = "[{elapsed}] {wide_bar} {percent:>3}% {msg}";
-        assert!(ProgressStyle::with_template(template).is_ok());
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
     }
 }

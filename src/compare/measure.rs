@@ -7,7 +7,7 @@ use super::figures::{Figure, Figures, TIMEOUT, Workload};
 use super::judge::{failed, good, judge, judge_stage, rate, within};
 use super::server::{Directory, PATIENCE, Recovery, Server};
 use super::setup::{Contestant, Setup};
-use super::watch::{Watch, start};
+use super::watch::Watch;
 use crate::loadtest::{Loadtest, Report, Trouble};
 use crate::{Error, Result};
 use std::time::Duration;
@@ -280,7 +280,7 @@ impl Run<'_, '_> {
         judge(&alone)?;
         // Longer than the visits; it is stopped after them.
         let heavy = self.load(server).time(self.plan.duration * 2 + 2 * TIMEOUT);
-        let heavy = start(heavy)?;
+        let heavy = heavy.start()?;
         self.watch.pause(self.plan.warm_up())?;
         let busy = self.watch.run(visits)?;
         heavy.stop();
@@ -301,7 +301,7 @@ impl Run<'_, '_> {
     fn crash(&mut self, server: &mut Server<'_>) -> Result<()> {
         // Longer than it may take; it is stopped some time after the recovery.
         let time = self.plan.duration * 2 + 3 * PATIENCE;
-        let test = start(self.light(server).rate(CRASH_RATE).time(time))?;
+        let test = self.light(server).rate(CRASH_RATE).time(time).start()?;
         self.watch.pause(self.plan.duration / 2)?;
         let victim = server.victim(self.watch)?;
         test.mark("crash");
@@ -342,7 +342,7 @@ impl Run<'_, '_> {
         let memory = mib(server.memory()?);
         self.add(Figure::MemoryStart, memory);
         let time = self.plan.duration / 2;
-        let test = start(self.light(server).time(time))?;
+        let test = self.light(server).time(time).start()?;
         self.watch.pause(time * 3 / 4)?;
         let memory = mib(server.memory()?);
         let report = self.watch.finish(test)?;

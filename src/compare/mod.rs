@@ -44,7 +44,7 @@ pub use setup::{Contestant, Setup};
 pub use watch::Progress;
 
 use crate::sys::cpu;
-use crate::{App, Error, Result, Workers};
+use crate::{App, Error, Result, Workers, loadtest};
 use measure::{Found, Plan};
 #[cfg(feature = "cli")]
 pub(crate) use setup::is_contestant;
@@ -52,6 +52,8 @@ use setup::{Role, Seat};
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
+#[cfg(feature = "cli")]
+pub(crate) use watch::meanwhile;
 use watch::{Observer, Watch};
 
 /// The version of the comparison as JSON. It grows when a field changes its meaning or goes.
@@ -178,7 +180,7 @@ impl Compare {
         let mut said = false;
         let compare = self.on_progress(move |progress| {
             if !std::mem::replace(&mut said, true) {
-                eprintln!("comparing, which takes about {}", about(progress.expected));
+                eprintln!("{}", announced(progress.expected));
             }
             inner(progress);
         });
@@ -187,7 +189,7 @@ impl Compare {
             let mut stdout = std::io::stdout().lock();
             let written = stdout.write_all(found.text().as_bytes());
             let written = written.and_then(|()| stdout.flush());
-            return ended.and(written.map_err(server::io("stdout")));
+            return ended.and(written.map_err(Error::io("stdout")));
         }
         ended
     }
@@ -361,8 +363,22 @@ impl Comparison {
     }
 }
 
+impl From<loadtest::Error> for Error {
+    fn from(error: loadtest::Error) -> Self {
+        match error {
+            loadtest::Error::Usage(what) => Self::Settings(what),
+            loadtest::Error::Io { what, source } => Self::Io { what, source },
+        }
+    }
+}
+
+/// What is said at the start of something that takes so long.
+pub(crate) fn announced(expected: Duration) -> String {
+    format!("comparing, which takes about {}", about(expected))
+}
+
 /// A time in words, rounded up to what a reader cares for.
-pub(crate) fn about(time: Duration) -> String {
+fn about(time: Duration) -> String {
     match time.as_secs_f64().ceil() as u64 {
         0 | 1 => "1 second".to_owned(),
         seconds if seconds < 120 => format!("{seconds} seconds"),

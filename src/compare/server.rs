@@ -5,7 +5,7 @@
 use super::setup::{Seat, Setup, VARIABLE};
 use super::watch::Watch;
 use crate::client;
-use crate::loadtest::report::jain;
+use crate::metrics::jain;
 use crate::spawn::{Spawned, Voice};
 use crate::status::{State, Status};
 use crate::sys::directory::private_directory;
@@ -72,14 +72,14 @@ impl Directory {
     pub(super) fn new() -> Result<Self> {
         // What the path of the program leads to may have been replaced since; this is the one that runs.
         let program = fs::read("/proc/self/exe").and_then(|all| sealed_program("contestant", &all));
-        let program = program.map_err(io("a copy of this program in memory"))?;
+        let program = program.map_err(Error::io("a copy of this program in memory"))?;
         let name = format!(
             "mcluster-{}-{:08x}",
             process::pid(),
             random::number() as u32
         );
         let path = std::env::temp_dir().join(name);
-        private_directory(&path).map_err(io("the directory for control sockets"))?;
+        private_directory(&path).map_err(Error::io("the directory for control sockets"))?;
         let sockets = Cell::new(0);
         Ok(Self {
             path,
@@ -218,7 +218,7 @@ impl<'a> Server<'a> {
             stream.set_read_timeout(Some(PATIENCE))?;
             Ok(client::request(stream, "GET", &path)?.whole()?.status)
         })?;
-        asked.map_err(io("its first answer"))
+        asked.map_err(Error::io("its first answer"))
     }
 
     /// How it is.
@@ -229,12 +229,12 @@ impl<'a> Server<'a> {
     fn known(&self, watch: &mut Watch<'_>) -> Result<Status> {
         let control = self.seat.control.clone();
         let asked = watch.wait(SHORT_PATIENCE, move || status(&control, SHORT_PATIENCE))?;
-        asked.map_err(io("its status"))
+        asked.map_err(Error::io("its status"))
     }
 
     /// All its processes.
     fn processes(&self) -> Result<Vec<Pid>> {
-        self.spawned.processes().map_err(io("its processes"))
+        self.spawned.processes().map_err(Error::io("its processes"))
     }
 
     /// What it has done so far.
@@ -294,14 +294,19 @@ impl<'a> Server<'a> {
     pub(super) fn crash(&mut self, victim: Victim, watch: &mut Watch<'_>) -> Result<Recovery> {
         let Victim(pid) = victim;
         let killed = Instant::now();
-        process::kill(Pid::from_raw(pid), SIGKILL).map_err(io("kill"))?;
+        process::kill(Pid::from_raw(pid), SIGKILL).map_err(Error::io("kill"))?;
         if pid != self.spawned.pid().as_raw() {
             return match self.whole_without(Some(pid), killed, watch)? {
                 true => Ok(Recovery::After(killed.elapsed())),
                 false => Ok(Recovery::TooLong),
             };
         }
-        while self.spawned.try_wait().map_err(io("wait"))?.is_none() {
+        while self
+            .spawned
+            .try_wait()
+            .map_err(Error::io("wait"))?
+            .is_none()
+        {
             watch.pause(LOOK)?;
         }
         let gone = killed.elapsed();
@@ -401,11 +406,6 @@ impl Look {
 fn fairness(before: &[u64], after: &[u64]) -> f64 {
     let pairs = after.iter().zip(before);
     jain(pairs.map(|(after, before)| after.saturating_sub(*before))).unwrap_or(f64::NAN)
-}
-
-/// For `map_err`: what was tried.
-pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Io { what, source }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What goes on beside the measuring: signals that end it, and how far it is.
 
-use super::server::io;
-use crate::loadtest::{self, Loadtest, Report, Running};
+use crate::loadtest::{Loadtest, Report, Running};
 use crate::sys::process::signal_name;
 use crate::sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SignalFd};
 use crate::{Error, Result};
@@ -51,7 +50,7 @@ impl<'a> Watch<'a> {
             true => SignalFd::new(&[SIGINT, SIGQUIT, SIGTERM]),
             false => SignalFd::new(&[SIGINT, SIGQUIT, SIGTERM, SIGHUP]),
         };
-        let signals = signals.map_err(io("signals"))?;
+        let signals = signals.map_err(Error::io("signals"))?;
         let now = Instant::now();
         Ok(Self {
             signals,
@@ -99,7 +98,7 @@ impl<'a> Watch<'a> {
         if self.told.elapsed() >= TICK {
             self.tell();
         }
-        match self.signals.read().map_err(io("signals"))? {
+        match self.signals.read().map_err(Error::io("signals"))? {
             Some(signal) => {
                 self.over = true;
                 let name = signal_name(signal).unwrap_or("a signal");
@@ -125,24 +124,13 @@ impl<'a> Watch<'a> {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         let deadline = Instant::now() + at_most;
-        let (sender, receiver) = mpsc::channel();
-        let ask = move || drop(sender.send(work()));
-        let thread = thread::Builder::new().name("question".to_owned());
-        thread.spawn(ask).map_err(io("a thread"))?;
-        loop {
-            match receiver.recv_timeout(TICK) {
-                Ok(found) => return Ok(found),
-                Err(RecvTimeoutError::Timeout) => {}
-                // Its panic has been told of already.
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::Failed("a question was not asked".to_owned()));
-                }
-            }
+        meanwhile(work, TICK, || {
             self.tick()?;
-            if Instant::now() >= deadline {
-                return Err(Error::Failed(format!("no answer within {at_most:?}")));
+            match Instant::now() < deadline {
+                true => Ok(()),
+                false => Err(Error::Failed(format!("no answer within {at_most:?}"))),
             }
-        }
+        })
     }
 
     /// Lets time pass.
@@ -179,7 +167,7 @@ impl<'a> Watch<'a> {
     ///
     /// When it cannot begin, and as [`Watch::tick`].
     pub(super) fn run(&mut self, test: Loadtest) -> Result<Report> {
-        let test = start(test)?;
+        let test = test.start()?;
         self.finish(test)
     }
 }
@@ -192,14 +180,29 @@ impl Drop for Watch<'_> {
     }
 }
 
-/// Starts a load test.
+/// What a thread of its own makes of something that may take long, as looking up a name or asking a
+/// server does. `look` is called again and again meanwhile.
 ///
 /// # Errors
 ///
-/// When it cannot begin.
-pub(super) fn start(test: Loadtest) -> Result<Running> {
-    test.start().map_err(|error| match error {
-        loadtest::Error::Usage(what) => Error::Settings(what),
-        loadtest::Error::Io { what, source } => Error::Io { what, source },
-    })
+/// That of `look`: then nobody waits for the thread any more. When there is no room for a thread.
+pub(crate) fn meanwhile<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    every: Duration,
+    mut look: impl FnMut() -> Result<()>,
+) -> Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    let act = move || drop(sender.send(work()));
+    let thread = thread::Builder::new().name("question".to_owned());
+    thread.spawn(act).map_err(Error::io("a thread"))?;
+    loop {
+        match receiver.recv_timeout(every) {
+            Ok(made) => return Ok(made),
+            Err(RecvTimeoutError::Timeout) => look()?,
+            // Its panic has been told of already.
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::Failed("a thread panicked".to_owned()));
+            }
+        }
+    }
 }

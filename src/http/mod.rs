@@ -34,6 +34,8 @@ mod negotiate;
 mod proxy;
 mod range;
 mod target;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -63,3 +65,5 @@ pub use range::{
     ByteRange, MAX_RANGES, Ranges, byteranges_end, byteranges_part, content_range, ranges,
     unsatisfied_range,
 };
+#[cfg(feature = "websocket")]
+pub(crate) use websocket::websocket_accept;

@@ -67,12 +67,12 @@ struct Desk {
     conns: Vec<Conn>,
     /// Places that have room for a request.
     free: VecDeque<u32>,
+    /// Since when there have been such without a break.
+    free_since: Instant,
     /// Places whose requests are to be sent once more: they wait for no other.
     again: VecDeque<u32>,
     /// Connections that had more to read than one turn has time for.
     undrained: Vec<Key>,
-    /// Since when there have been such without a break.
-    free_since: Instant,
     /// Requests given out that have not ended.
     on_their_way: u64,
     pace: Pace,

@@ -1,6 +1,7 @@
 //! What a load test found, as values. How they are shown is left to the files below.
 
 use super::Latency;
+use crate::metrics::jain;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 use std::collections::BTreeMap;
@@ -353,14 +354,6 @@ impl Report {
     }
 }
 
-/// Jain's fairness index: 1 when all are equal, 1/n when one has everything. None of nothing.
-pub(crate) fn jain(shares: impl Iterator<Item = u64> + Clone) -> Option<f64> {
-    let sum: f64 = shares.clone().map(|share| share as f64).sum();
-    let squares: f64 = shares.clone().map(|share| (share as f64).powi(2)).sum();
-    let count = shares.count() as f64;
-    (squares > 0.0).then(|| sum * sum / (count * squares))
-}
-
 /// The most workers that are told apart by their names.
 pub(super) const MOST_WORKERS: usize = 4096;
 
@@ -450,9 +443,6 @@ mod tests {
 
     #[test]
     fn fairness_of_those_who_are_told_apart() {
-        assert_eq!(jain([5, 5, 5, 5].into_iter()), Some(1.0));
-        assert_eq!(jain([8, 0, 0, 0].into_iter()), Some(0.25));
-        assert_eq!(jain([].into_iter()), None);
         let share = |worker: &str, requests| Share {
             worker: worker.to_owned(),
             requests,

@@ -6,6 +6,7 @@
 
 pub(crate) mod prometheus;
 
+use crate::metrics::jain;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -186,17 +187,16 @@ impl Default for Distribution {
 
 /// Judges how evenly connections are spread, `accepted` being those of each worker.
 pub(crate) fn distribution(accepted: &[u64]) -> Distribution {
-    let shares = accepted.iter().map(|&count| count as f64);
-    let total: f64 = shares.clone().sum();
-    if total == 0.0 {
+    let Some(jain) = jain(accepted.iter().copied()) else {
         return Distribution {
             jain: 1.0,
             max_share: 0.0,
         };
-    }
-    let squares: f64 = shares.clone().map(|share| share * share).sum();
+    };
+    let shares = accepted.iter().map(|&count| count as f64);
+    let total: f64 = shares.clone().sum();
     Distribution {
-        jain: total * total / (accepted.len() as f64 * squares),
+        jain,
         max_share: shares.fold(0.0, f64::max) / total,
     }
 }

@@ -9,6 +9,7 @@ use std::{fs, io, mem, ptr};
 use nix::errno::Errno;
 use nix::unistd;
 
+use super::proc::stat_fields;
 use super::process::Pid;
 use super::retry;
 
@@ -65,9 +66,7 @@ pub(crate) fn members(group: Pid) -> io::Result<Vec<Pid>> {
 
 /// Whether it lives, and its group, of `/proc/PID/stat`; see proc_pid_stat(5).
 fn parse_stat(text: &[u8]) -> Option<(bool, i32)> {
-    // The second field is the process's name in parentheses, and may hold any of the separators.
-    let end = text.iter().rposition(|&byte| byte == b')')?;
-    let mut fields = str::from_utf8(&text[end + 1..]).ok()?.split_whitespace();
+    let mut fields = stat_fields(text)?;
     let state = fields.next()?;
     let group = fields.nth(1)?.parse().ok()?;
     Some((!["Z", "X"].contains(&state), group))

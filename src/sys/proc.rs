@@ -2,6 +2,7 @@
 //!
 //! Only what is so now; rates, and what is too much, are left to whoever asks.
 
+use std::str::SplitWhitespace;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -141,14 +142,19 @@ fn parse_stat(text: &[u8]) -> Option<u64> {
 
 /// The first `count` of the ticks in user and in kernel mode and those of children, together.
 fn sum_times(text: &[u8], count: usize) -> Option<u64> {
-    // The second field is the process's name in parentheses, and may hold any of the separators.
-    let end = text.iter().rposition(|&byte| byte == b')')?;
-    let mut fields = str::from_utf8(&text[end + 1..]).ok()?.split_whitespace();
-    // Fields 14 to 17; the first after the name is field 3.
+    let mut fields = stat_fields(text)?;
+    // Fields 14 to 17.
     let first: u64 = fields.nth(14 - 3)?.parse().ok()?;
     (1..count).try_fold(first, |sum, _| {
         sum.checked_add(fields.next()?.parse().ok()?)
     })
+}
+
+/// The fields of `/proc/PID/stat` from the third on.
+pub(super) fn stat_fields(text: &[u8]) -> Option<SplitWhitespace<'_>> {
+    // The second field is the process's name in parentheses, and may hold any of the separators.
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    Some(str::from_utf8(&text[end + 1..]).ok()?.split_whitespace())
 }
 
 /// The second number: nanoseconds on a run queue.

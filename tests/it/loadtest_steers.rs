@@ -37,6 +37,13 @@ fn forked(server: &Server) -> usize {
         .count()
 }
 
+/// What became of a load test with a server of its own.
+#[track_caller]
+fn measured(directory: &Directory, arguments: &[&str], serve: &str) -> Output {
+    let all = [arguments, &["--spawn", serve]].concat();
+    output(loadtest(directory, &all))
+}
+
 #[track_caller]
 fn ended(output: &Output, status: i32, words: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -105,10 +112,7 @@ fn a_cluster_by_its_flag_is_the_one_that_was_started() {
         "--name",
         "other",
     ];
-    let output = output(loadtest(
-        &directory,
-        &[&all[..], &["--spawn", &serve]].concat(),
-    ));
+    let output = measured(&directory, &all, &serve);
     ended(&output, 6, "it is not what --spawn started");
     assert_eq!(forked(&other), 2);
     other.stop();
@@ -162,10 +166,7 @@ fn all_are_restarted_it_is_scheduled_otherwise_and_stopped() {
     ];
     let faults = ["0.2=restart", "1.2s=schedule:shared", "2s=stop"];
     all.extend(faults.iter().flat_map(|fault| ["--at", fault]));
-    let output = output(loadtest(
-        &directory,
-        &[&all[..], &["--spawn", &serve]].concat(),
-    ));
+    let output = measured(&directory, &all, &serve);
     ended(&output, 0, "");
     let outcomes = outcomes(&report(&output));
     let names: Vec<_> = outcomes.iter().map(|(what, _)| what.as_str()).collect();
@@ -191,10 +192,7 @@ fn a_signal_that_ends_no_worker_is_sent() {
         "--at",
         "0=kill:any:CONT",
     ];
-    let output = output(loadtest(
-        &directory,
-        &[&all[..], &["--spawn", &serve]].concat(),
-    ));
+    let output = measured(&directory, &all, &serve);
     ended(&output, 0, "");
     let (_, outcome) = &outcomes(&report(&output))[0];
     assert!(!outcome.contains("listen"), "{outcome}");

@@ -3,12 +3,8 @@
 //! Owns what a client's request must say; leaves the answer to `upgrade` and the server.
 
 use crate::app::Request;
-use crate::http::{Method, Version, is_token, members};
+use crate::http::{Method, Version, is_token, members, websocket_accept};
 use data_encoding::BASE64;
-use sha1::{Digest, Sha1};
-
-/// What every server puts behind the key (1.3).
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Subprotocols in one handshake: each is compared with those before it.
 const MOST_PROTOCOLS: usize = 64;
@@ -125,7 +121,7 @@ where
         Some(_) => None,
     });
     Ok(Accepted {
-        accept: accept(key),
+        accept: websocket_accept(key),
         protocols,
         origin,
     })
@@ -139,14 +135,6 @@ fn once<'r>(mut values: impl Iterator<Item = &'r [u8]>) -> Option<&'r [u8]> {
 
 fn is_key(key: &[u8]) -> bool {
     BASE64.decode(key).is_ok_and(|octets| octets.len() == KEY)
-}
-
-/// What proves that the server has read `key` (4.2.2).
-pub(super) fn accept(key: &[u8]) -> String {
-    let mut hash = Sha1::new();
-    hash.update(key);
-    hash.update(GUID);
-    BASE64.encode(&hash.finalize())
 }
 
 /// Whether `value` is a list of extensions (9.1): names with parameters, whose values are tokens,

@@ -13,7 +13,8 @@ mod verdict;
 mod words;
 
 use super::print;
-use crate::loadtest::{self, Loadtest, Report, Running, show};
+use crate::compare::meanwhile;
+use crate::loadtest::{Loadtest, Report, Running, show};
 use crate::spawn::{Spawned, Voice};
 use crate::sys::program;
 use crate::sys::signal::{SIGINT, SIGTERM, SignalFd};
@@ -22,8 +23,6 @@ use aloud::Aloud;
 use faults::Script;
 pub(super) use flags::Options;
 use progress::Bar;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 
 /// Between two looks at how far it is, and whether somebody ends it.
@@ -40,18 +39,15 @@ pub(super) fn obey(options: &Options) -> Result<()> {
     let mut plan = options.plan()?;
     options.faults.judge(plan.limit())?;
     plan.url = options.faults.likely_url(options.url.as_deref())?;
-    plan.check().map_err(refused)?;
+    plan.check()?;
     if let Some(path) = &options.html {
         page::judge(path)?;
     }
     // Before there are threads, so that none of them takes a signal.
-    let signals = SignalFd::new(&[SIGINT, SIGTERM]).map_err(of_signals)?;
+    let signals = SignalFd::new(&[SIGINT, SIGTERM]).map_err(Error::io("signals"))?;
     let aloud = match options.quiet {
         true => None,
-        false => Some(Aloud::start(progress::bar()).map_err(|source| Error::Io {
-            what: "a thread",
-            source,
-        })?),
+        false => Some(Aloud::start(progress::bar()).map_err(Error::io("a thread"))?),
     };
     let voice = match &aloud {
         None => Voice::Quiet,
@@ -91,21 +87,7 @@ fn shown(options: &Options, report: &Report, thresholds: &[show::Threshold]) -> 
     [written, printed]
 }
 
-fn refused(error: loadtest::Error) -> Error {
-    match error {
-        loadtest::Error::Usage(what) => Error::Settings(what),
-        loadtest::Error::Io { what, source } => Error::Io { what, source },
-    }
-}
-
-fn of_signals(source: std::io::Error) -> Error {
-    Error::Io {
-        what: "signals",
-        source,
-    }
-}
-
-/// What a thread makes of something that may take long, as looking up a name does.
+/// What a thread makes of something that may take long.
 ///
 /// # Errors
 ///
@@ -114,26 +96,15 @@ fn unless<T: Send + 'static>(
     signals: &SignalFd,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    let (sender, receiver) = mpsc::channel();
-    let act = move || drop(sender.send(work()));
-    let thread = thread::Builder::new().name("question".to_owned());
-    thread.spawn(act).map_err(|source| Error::Io {
-        what: "a thread",
-        source,
-    })?;
-    loop {
-        match receiver.recv_timeout(LOOK) {
-            Ok(made) => return Ok(made),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::Failed("a thread panicked".to_owned()));
+    meanwhile(work, LOOK, || {
+        match signals.read().map_err(Error::io("signals"))? {
+            None => Ok(()),
+            Some(_) => {
+                let what = "a signal ended it before the run began";
+                Err(Error::Failed(what.to_owned()))
             }
         }
-        if signals.read().map_err(of_signals)?.is_some() {
-            let what = "a signal ended it before the run began";
-            return Err(Error::Failed(what.to_owned()));
-        }
-    }
+    })
 }
 
 /// The run, at the server that was started for it, if one was.
@@ -147,7 +118,7 @@ fn measure(
     plan.url = options.faults.url(options.url.as_deref(), server)?;
     let mut script = options.faults.script(server, &plan.url, signals)?;
     let bar = Bar::new(&plan, aloud);
-    let running = unless(signals, move || plan.start())?.map_err(refused)?;
+    let running = unless(signals, move || plan.start())??;
     let report = drive(running, bar, &mut script, signals)?;
     Ok((report, script))
 }
@@ -164,7 +135,7 @@ fn drive(
     while !running.wait(script.pause(running.progress().elapsed, LOOK)) {
         script.step(&running);
         bar.show(running.progress());
-        match signals.read().map_err(of_signals)? {
+        match signals.read().map_err(Error::io("signals"))? {
             None => {}
             Some(_) if stopping => {
                 let what = "ended at once by a second signal, without a report";

@@ -3,15 +3,11 @@
 //! Owns what the answer must say (RFC 6455 section 4.1); what follows is `echo`'s.
 
 use super::wrong;
-use crate::http::{Error, members};
+use crate::http::{Error, members, websocket_accept};
 use crate::loadtest::target::Target;
 use crate::loadtest::{Loadtest, Result, template};
 use crate::sys::random;
 use data_encoding::BASE64;
-use sha1::{Digest, Sha1};
-
-/// What every server puts behind the key (1.3).
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The longest head of an answer.
 const LONGEST_HEAD: usize = 64 << 10;
@@ -87,11 +83,8 @@ impl Handshake {
         let key = BASE64.encode(&octets);
         let mut bytes = self.bytes.clone();
         bytes[self.key_at..self.key_at + key.len()].copy_from_slice(key.as_bytes());
-        let mut hash = Sha1::new();
-        hash.update(key.as_bytes());
-        hash.update(GUID);
         let opening = Opening {
-            accept: BASE64.encode(&hash.finalize()),
+            accept: websocket_accept(key.as_bytes()),
             asks_protocol: self.asks_protocol,
             partial: Vec::new(),
             interim: 0,

@@ -1,9 +1,9 @@
 //! Reports that nobody measured, for the tests of those who show or judge them.
 
-use crate::loadtest::report::jain;
 use crate::loadtest::{
     Agent, Bytes, Errors, Generator, Interval, Latency, Report, SCHEMA, Share, Stage, Trouble,
 };
+use crate::metrics::jain;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -4,7 +4,8 @@
 //! and the primary reads without asking. Leaves judging the figures to the primary.
 //!
 //! Every word has one writer, the worker, but for `taken`, where worker and primary meet: see
-//! [`Slot::take`].
+//! [`Slot::take`]. For a worker that is a program of another kind the primary writes the little that
+//! it knows.
 
 use crate::metrics::{BUCKETS, Counters};
 use crate::sys::memory::SharedWords;
@@ -156,6 +157,11 @@ impl Slot {
     /// the rest of the turn that there is room for one more; the next publication puts it right.
     pub(crate) fn opening(&self) {
         self.set(OPEN, self.get(OPEN) + 1);
+    }
+
+    /// Primary: a program, which does not write here, has taken a connection.
+    pub(crate) fn count_taken(&self) {
+        self.set(CONNECTIONS, self.get(CONNECTIONS) + 1);
     }
 
     /// Primary: how many of the connections it handed over are settled.

@@ -7,6 +7,8 @@ use crate::http::{AnswerReader, Error};
 use crate::ipc::{BUFFER_BYTES, Channel, Handed, Message, Received};
 use crate::net::Reactor;
 use crate::server::{self, Limits, Server};
+#[cfg(feature = "programs")]
+use crate::sys::listener::Address;
 use crate::sys::listener::Peer;
 use crate::sys::socket;
 use std::fs::File;
@@ -265,5 +267,63 @@ impl Answers {
     #[must_use]
     pub fn worker(&self) -> Option<&[u8]> {
         self.0.worker()
+    }
+}
+
+/// What a Node program says, as the primary hears it.
+#[cfg(feature = "programs")]
+#[derive(Debug)]
+pub struct Program {
+    primary: crate::ipc::node::Lines,
+    program: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+#[cfg(feature = "programs")]
+impl Program {
+    /// A channel.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptors are left.
+    pub fn new() -> io::Result<Self> {
+        let (primary, program) = crate::ipc::node::Lines::pair()?;
+        let buffer = vec![0; BUFFER_BYTES];
+        Ok(Self {
+            primary,
+            program,
+            buffer,
+        })
+    }
+
+    /// Has the program say this, and grants it what it asks for: what was heard, in words. What it is
+    /// told goes to nobody.
+    ///
+    /// # Errors
+    ///
+    /// For what ends the conversation.
+    pub fn say(&mut self, bytes: &[u8]) -> io::Result<Vec<String>> {
+        let mut heard = Vec::new();
+        socket::write(self.program.as_fd(), bytes)?;
+        while let Received::Message(message, _) = self.primary.receive(&mut self.buffer)? {
+            heard.push(format!("{message:?}"));
+            if let Message::QueryServer { query, .. } = message {
+                let answer = Message::Server {
+                    query,
+                    listener: query,
+                    shared: false,
+                    address: Address::Unix("/".into()),
+                    data: None,
+                };
+                self.primary.send(&answer, &[])?;
+            }
+        }
+        loop {
+            match socket::read(self.program.as_fd(), &mut self.buffer) {
+                Ok(_) => {}
+                Err(error) if socket::would_block(&error) => return Ok(heard),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

@@ -25,6 +25,7 @@
 //! | `redis` | sessions and messages past one machine (`Cluster::publish_through`); brings `sessions` | no |
 //! | `json` | messages and bodies of any serde type, `LogFormat::Json` | by `cli` |
 //! | `control` | the control socket, upgrade in place; brings `json` | by `cli` |
+//! | `programs` | `Program`: Node programs, and any that takes inherited sockets, as workers; brings `control` | by `cli` |
 //! | `loadtest` | [`loadtest`], the load generator; brings `json` and `websocket` | by `cli` |
 //! | `compare` | [`compare`], processes and threads under the same load; brings `control` and `loadtest` | by `cli` |
 //! | `cli` | the command, and [`cli`] for a program of its own kind | yes |
@@ -125,5 +126,7 @@ pub use primary::{
     Cluster, ClusterHandle, Error, Event, Mode, Reload, Result, SchedulingPolicy, Settings,
     WorkerHandle, WorkerState, Workers,
 };
+#[cfg(feature = "programs")]
+pub use primary::{Program, Protocol};
 pub use server::{Limits, LogFormat, Trust};
 pub use worker::{StopReason, Subscription, Worker, WorkerId};

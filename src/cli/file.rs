@@ -1,18 +1,19 @@
 //! `mcluster.toml`: its text in, the words of options out.
 //!
-//! Knows TOML and nothing of the options: those are the flags of `serve`, in a [`Command`] of clap
-//! that also judges the values, so a key and its flag cannot differ. What the words win over is
+//! Knows TOML and nothing of the options: those are the flags of `serve`, or for each `[[app]]` those
+//! of `start`, in a [`Command`] of clap that also judges the values, so a key and its flag cannot differ. What the words win over is
 //! with `sources`.
 
 use super::flags::CONFIG;
 use super::sources::judge;
+use super::start::split;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 /// The file that is read when none is named.
 pub(super) const USUAL: &str = "mcluster.toml";
@@ -47,29 +48,66 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
     }
 }
 
-/// The settings in the text of a file, in its order.
+/// The key of the tables that say what `start` runs.
+const APPS: &str = "app";
+
+/// The settings in the text of a file, in its order. Its applications are left alone.
 ///
 /// # Errors
 ///
 /// The first thing that is wrong, as `LINE: KEY: why`.
 pub(super) fn parse(text: &str, options: &Command) -> Result<Vec<Setting>, String> {
-    let at = |place: usize| {
-        1 + text
-            .bytes()
-            .take(place)
-            .filter(|&byte| byte == b'\n')
-            .count()
-    };
-    let table = DeTable::parse(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| at(span.start));
+    let table = table(text)?;
+    let apps = |value: &DeValue<'_>| value.as_array().is_some_and(all_tables);
+    let entries = table.get_ref().iter();
+    let entries = entries.filter(|(key, value)| key.get_ref() != APPS || !apps(value.get_ref()));
+    settings(text, entries, options)
+}
+
+/// The settings of each `[[app]]` in the text of a file.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub(super) fn apps(text: &str, options: &Command) -> Result<Vec<Vec<Setting>>, String> {
+    let table = table(text)?;
+    let apps = table.get_ref().get(APPS);
+    let apps = apps.and_then(|apps| apps.get_ref().as_array());
+    let tables = apps.into_iter().flatten();
+    let tables = tables.filter_map(|app| app.get_ref().as_table());
+    tables
+        .map(|table| settings(text, table.iter(), options))
+        .collect()
+}
+
+fn all_tables(array: &DeArray<'_>) -> bool {
+    array.iter().all(|one| one.get_ref().is_table())
+}
+
+/// The line that a place in a text is in.
+fn line(text: &str, place: usize) -> usize {
+    let before = text.bytes().take(place);
+    1 + before.filter(|&byte| byte == b'\n').count()
+}
+
+fn table(text: &str) -> Result<Spanned<DeTable<'_>>, String> {
+    DeTable::parse(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line(text, span.start));
         format!("{line}: {}", error.message().replace('\n', ", "))
-    })?;
-    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    })
+}
+
+fn settings<'a, 'i: 'a>(
+    text: &str,
+    entries: impl Iterator<Item = (&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)>,
+    options: &Command,
+) -> Result<Vec<Setting>, String> {
+    let mut entries: Vec<_> = entries.collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let mut settings: Vec<Setting> = Vec::new();
     for (key, value) in entries {
         let name: &str = key.get_ref();
-        let wrong = |why| format!("{}: {}: {why}", at(key.span().start), plain(name));
+        let wrong = |why| format!("{}: {}: {why}", line(text, key.span().start), plain(name));
         let option =
             option(name, options).ok_or_else(|| wrong(unknown(name, value.get_ref(), options)))?;
         let id = option.get_id().to_string();
@@ -101,7 +139,7 @@ fn option<'a>(key: &str, options: &'a Command) -> Option<&'a Arg> {
 /// What to say of a key that there is not. The nearest one is what clap finds for a wrong flag.
 fn unknown(key: &str, value: &DeValue<'_>, options: &Command) -> String {
     if value.is_table() {
-        return "there are no tables in this file, only options".to_owned();
+        return "there is no such table, only options and [[app]]".to_owned();
     }
     let words = [format!("--{key}=")];
     let options = options.clone().no_binary_name(true);
@@ -128,6 +166,13 @@ fn words(option: &Arg, value: &DeValue<'_>, options: &Command) -> Result<Vec<Str
     }
     let several = matches!(option.get_action(), ArgAction::Append);
     let words: Vec<String> = match value {
+        DeValue::Table(pairs) if several && option.get_id() == "env" => {
+            let one = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+                Ok(format!("{}={}", name.get_ref(), word(value.get_ref())?))
+            };
+            pairs.iter().map(one).collect::<Result<_, String>>()?
+        }
+        DeValue::String(text) if option.get_id() == "args" => split(text),
         DeValue::Array(array) if several => {
             let one = |value: &Spanned<DeValue<'_>>| word(value.get_ref());
             array.iter().map(one).collect::<Result<_, _>>()?
@@ -217,7 +262,7 @@ mod tests {
             ("'a\\nb' = 1", "1: a\\nb: there is no such key"),
             ("\"a\\nb\" = 1", "1: \"a\\nb\": there is no such key"),
             ("'' = 1", "1: \"\": there is no such key"),
-            ("[serve]\nworkers = 1", "1: serve: there are no tables"),
+            ("[serve]\nworkers = 1", "1: serve: there is no such table"),
             (
                 "workers = true",
                 "1: workers: it is a string or a number, no boolean",

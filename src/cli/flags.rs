@@ -2,12 +2,13 @@
 //!
 //! The options of `serve` are the one list that there is: variables, keys of `mcluster.toml` and
 //! what `mcluster config` prints are derived from it by `sources`, `file` and `show`.
-//! Those of the commands that steer a running cluster are with `steer`, those of the load test with
+//! Those of `start` are with it, those of the commands that steer a running cluster with `steer`, those of the load test with
 //! `loadtest`, those of the comparison with `compare`.
 
 use super::compare;
 use super::loadtest::Options;
 use super::sessions::Place;
+use super::start;
 use super::steer::Steer;
 use super::values::{
     Index, Pool, Requests, Shell, duration, duration_or_none, field_value, head_size, index, name,
@@ -15,9 +16,9 @@ use super::values::{
 };
 use crate::http::{ForwardedFields, MAX_FIELDS};
 use crate::runtime;
-use crate::{Limits, Listen, LogFormat, Mode, Networks, SchedulingPolicy, Trust, Workers};
+use crate::{Cluster, Limits, Listen, LogFormat, Mode, Networks, SchedulingPolicy, Trust, Workers};
 use clap::{Args, Parser, Subcommand, value_parser};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Node's cluster for Rust: one port, many workers, as processes or as threads
@@ -46,6 +47,10 @@ pub(super) enum Command {
         #[command(flatten)]
         serve: Box<Serve>,
     },
+    /// Run any program as the workers of a cluster: a Node script as it is, or one that inherits sockets
+    Start(Box<start::Start>),
+    /// Print a unit by which a service manager runs a cluster
+    Unit(start::Unit),
     #[command(flatten)]
     Steer(Steer),
     /// Send requests to a server, and say what came of them
@@ -66,7 +71,9 @@ impl Cli {
             Command::Serve(serve) | Command::Check(serve) | Command::Config { serve, .. } => {
                 Some(serve)
             }
-            Command::Steer(_)
+            Command::Start(_)
+            | Command::Unit(_)
+            | Command::Steer(_)
             | Command::Loadtest(_)
             | Command::Compare(_)
             | Command::Completions { .. } => None,
@@ -270,6 +277,24 @@ pub(super) struct Serve {
     #[arg(long, value_name = "TEXT", env = "MCLUSTER_SERVER_HEADER", value_parser = field_value)]
     pub(super) server_header: Option<String>,
 
+    #[command(flatten)]
+    pub(super) who: Who,
+
+    /// The cluster's name, for the commands that steer it
+    #[arg(long, value_name = "NAME", env = "MCLUSTER_NAME", value_parser = name, default_value = runtime::USUAL_NAME)]
+    pub(super) name: String,
+
+    #[command(flatten)]
+    pub(super) access: Access,
+
+    /// Add the routes that break a worker on purpose: /crash, /panic, /hang
+    #[arg(long, env = "MCLUSTER_CHAOS", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) chaos: bool,
+}
+
+/// As whom workers run, and where.
+#[derive(Args, Debug)]
+pub(super) struct Who {
     /// Workers run as this user, by name or number
     #[arg(long, value_name = "USER", env = "MCLUSTER_USER")]
     pub(super) user: Option<String>,
@@ -285,11 +310,11 @@ pub(super) struct Serve {
     /// Keep each worker to one CPU
     #[arg(long, env = "MCLUSTER_CPU_AFFINITY", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) cpu_affinity: bool,
+}
 
-    /// The cluster's name, for the commands that steer it
-    #[arg(long, value_name = "NAME", env = "MCLUSTER_NAME", value_parser = name, default_value = runtime::USUAL_NAME)]
-    pub(super) name: String,
-
+/// Who may look at a cluster and steer it, beside its name.
+#[derive(Args, Debug)]
+pub(super) struct Access {
     /// The control socket, or off; without this NAME.sock in the runtime directory
     #[arg(long, value_name = "PATH|off", env = "MCLUSTER_CONTROL")]
     control: Option<PathBuf>,
@@ -297,28 +322,47 @@ pub(super) struct Serve {
     /// Show the pages of the control socket at HOST:PORT too, to read only [default: off]
     #[arg(long, value_name = "HOST:PORT", env = "MCLUSTER_ADMIN")]
     pub(super) admin: Option<Listen>,
-
-    /// Add the routes that break a worker on purpose: /crash, /panic, /hang
-    #[arg(long, env = "MCLUSTER_CHAOS", value_parser = clap::builder::BoolishValueParser::new())]
-    pub(super) chaos: bool,
 }
 
-/// Where the control socket is to be.
-pub(super) enum Control<'a> {
-    Off,
-    Usual,
-    At(&'a Path),
+impl Who {
+    pub(super) fn apply(&self, mut cluster: Cluster) -> Cluster {
+        cluster = cluster.cpu_affinity(self.cpu_affinity);
+        if let Some(user) = &self.user {
+            cluster = cluster.user(user);
+        }
+        if let Some(group) = &self.group {
+            cluster = cluster.group(group);
+        }
+        if let Some(nice) = self.nice {
+            cluster = cluster.nice(nice);
+        }
+        cluster
+    }
 }
 
-impl Serve {
-    pub(super) fn control(&self) -> Control<'_> {
+impl Access {
+    pub(super) fn apply(&self, mut cluster: Cluster, name: &str) -> Cluster {
+        if let Some(address) = &self.admin {
+            cluster = cluster.admin(address);
+        }
         match self.control.as_deref() {
-            None => Control::Usual,
-            Some(path) if path == "off" => Control::Off,
-            Some(path) => Control::At(path),
+            None => cluster.name(name),
+            Some(path) if path == "off" => cluster,
+            Some(path) => cluster.name(name).control(path),
         }
     }
 
+    /// The socket of the cluster `name`; none where it is to have none.
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+        match self.control.as_deref() {
+            None => Some(runtime::control_path(name)),
+            Some(path) if path == "off" => None,
+            Some(path) => Some(path.to_owned()),
+        }
+    }
+}
+
+impl Serve {
     /// None is off.
     pub(super) fn worker_timeout(&self) -> Option<Duration> {
         Some(self.worker_timeout).filter(|time| !time.is_zero())

@@ -3,25 +3,30 @@
 //! `flags` says what may be written, `values` reads the words of single flags, `file` those of
 //! `mcluster.toml`, and `sources` says which of them counts; `show` prints what came of it. Here
 //! they become a [`Cluster`], and in `sessions` what keeps its sessions. `steer` is for a cluster that runs already: by the crate's `client` it asks, in
-//! `table` and `events` it shows. `loadtest` sends requests to any server, `compare` measures
-//! processes against threads. Owns stdout (the `listening on` lines) and the log on stderr.
+//! `table`, `events` and `logs` it shows. `loadtest` sends requests to any server, `compare` measures
+//! processes against threads, `start` runs programs of other kinds. Owns stdout (the `listening on`
+//! lines); the log on stderr is `stderr`'s.
 
 mod compare;
 mod events;
 mod file;
 mod flags;
 mod loadtest;
+mod logs;
 mod sessions;
 mod show;
 mod sources;
+mod start;
+mod stderr;
 mod steer;
 mod table;
 mod values;
+mod which;
 
 use crate::session::Sessions;
 use crate::{App, Cluster, ClusterHandle, Error, Event, Files, demo};
 use clap::CommandFactory;
-use flags::{Cli, Command, Control, Serve};
+use flags::{Cli, Command, Serve};
 use sources::Said;
 use std::ffi::OsString;
 use std::io::Write;
@@ -48,7 +53,7 @@ pub fn main() -> ExitCode {
 fn obey(said: Said) -> crate::Result<()> {
     match &said.cli.command {
         Command::Serve(serve) => {
-            start_log();
+            stderr::start_of_cluster();
             log_panics();
             if let Some(path) = &said.file {
                 log::info!("configuration from {}", path.display());
@@ -59,6 +64,9 @@ fn obey(said: Said) -> crate::Result<()> {
         }
         Command::Check(serve) => {
             cluster(serve, sessions::check(serve)?)?.judge()?;
+            if let Some(path) = &said.file {
+                start::check(path)?;
+            }
             let file = said.file.as_deref().map(Path::display);
             print(&match file {
                 Some(file) => format!("{file}: ok\n"),
@@ -67,9 +75,11 @@ fn obey(said: Said) -> crate::Result<()> {
         }
         Command::Config { json: true, .. } => print(&show::json(&said)?),
         Command::Config { json: false, .. } => print(&show::toml(&said)?),
+        Command::Start(options) => start::obey(options, &said),
+        Command::Unit(unit) => start::print_unit(unit),
         Command::Steer(steer) => steer::obey(steer),
         Command::Loadtest(options) => {
-            start_log();
+            stderr::start();
             loadtest::obey(options)
         }
         Command::Compare(options) => compare::obey(options),
@@ -85,8 +95,19 @@ fn completions(shell: Shell) -> String {
     };
     // Into memory first: clap_complete panics when it cannot write.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "mcluster", &mut script);
+    let mut command = Cli::command().mut_subcommand("start", without_hidden);
+    clap_complete::generate(shell, &mut command, "mcluster", &mut script);
     String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The command without the options that are for this program itself, which clap_complete would offer.
+fn without_hidden(command: clap::Command) -> clap::Command {
+    let shown = command.get_arguments().filter(|one| !one.is_hide_set());
+    let mut other = clap::Command::new("start").args(shown.cloned().collect::<Vec<_>>());
+    if let Some(about) = command.get_about() {
+        other = other.about(about.clone());
+    }
+    other
 }
 
 /// Puts an answer on stdout. Who closed the pipe has read enough.
@@ -95,10 +116,10 @@ fn print(text: &str) -> crate::Result<()> {
 }
 
 /// Puts text on stdout; whether anybody reads on.
-fn put(text: &str) -> crate::Result<bool> {
+fn put(text: impl AsRef<[u8]>) -> crate::Result<bool> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout
-        .write_all(text.as_bytes())
+        .write_all(text.as_ref())
         .and_then(|()| stdout.flush());
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
@@ -122,18 +143,6 @@ fn with_subcommand(mut arguments: Vec<OsString>) -> Vec<OsString> {
         arguments.insert(at, "serve".into());
     }
     arguments
-}
-
-fn start_log() {
-    const USUAL: &str = "info";
-    let default = env_logger::Env::default().default_filter_or(USUAL);
-    let mut log = env_logger::Builder::from_env(default);
-    // To env_logger it would mean errors alone; here what is empty is not set.
-    if std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_some_and(|words| words.is_empty()) {
-        log.parse_filters(USUAL);
-    }
-    // A second start only happens to a program that has a log already; then that one is right.
-    let _ = log.format_target(false).try_init();
 }
 
 /// A panic of a handler is logged where it is answered; here only its place is added.
@@ -181,8 +190,7 @@ fn cluster(serve: &Serve, sessions: Sessions) -> crate::Result<Cluster> {
     cluster = cluster
         .drain_delay(serve.drain_delay)
         .worker_timeout(serve.worker_timeout())
-        .start_timeout(serve.start_timeout)
-        .cpu_affinity(serve.cpu_affinity);
+        .start_timeout(serve.start_timeout);
     if let Some(Requests { most, jitter }) = serve.max_requests {
         cluster = cluster.max_requests(most, jitter);
     }
@@ -193,26 +201,11 @@ fn cluster(serve: &Serve, sessions: Sessions) -> crate::Result<Cluster> {
         cluster = cluster.health_path(path);
     }
     cluster = at_edge(cluster, serve);
-    if let Some(user) = &serve.user {
-        cluster = cluster.user(user);
-    }
-    if let Some(group) = &serve.group {
-        cluster = cluster.group(group);
-    }
-    if let Some(nice) = serve.nice {
-        cluster = cluster.nice(nice);
-    }
-    if let Some(address) = &serve.admin {
-        cluster = cluster.admin(address);
-    }
+    cluster = serve.who.apply(cluster);
     if let Some(threads) = serve.pool.threads() {
         cluster = cluster.pool(threads);
     }
-    Ok(match serve.control() {
-        Control::Off => cluster,
-        Control::Usual => cluster.name(&serve.name),
-        Control::At(path) => cluster.name(&serve.name).control(path),
-    })
+    Ok(serve.access.apply(cluster, &serve.name))
 }
 
 /// What the options say of its edge.
@@ -255,6 +248,16 @@ mod tests {
     #[test]
     fn the_flags_make_sense() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_completed() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = completions(shell);
+            assert!(script.contains("wait-ready"), "{shell:?}");
+            let hidden = ["--part", "-l part"];
+            assert!(!hidden.iter().any(|one| script.contains(one)), "{shell:?}");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(super) fn open(serve: &Serve) -> Result<Sessions> {
         Place::Memory => Ok(Sessions::new(MemoryStore::new(), keys(serve, true)?)),
         Place::Shared(path) => {
             // Workers that become another user make the file themselves: it is to be theirs.
-            let store = match serve.user.is_some() || serve.group.is_some() {
+            let store = match serve.who.user.is_some() || serve.who.group.is_some() {
                 true => SharedStore::judge(path).map(|()| SharedStore::at(path)),
                 false => SharedStore::open(path),
             };

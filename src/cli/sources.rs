@@ -6,8 +6,9 @@
 //! An empty variable is one that is not set, whichever it is.
 
 use super::file::{self, USUAL};
-use super::flags::{Cli, Serve};
+use super::flags::{self, Cli, Serve};
 use super::show::without_password;
+use super::which;
 use crate::{Error, Result};
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
@@ -19,8 +20,8 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Words for an option that neither a flag nor clap's variable has given.
-#[derive(Debug)]
-struct Layer {
+#[derive(Clone, Debug)]
+pub(super) struct Layer {
     id: String,
     /// The file or the variable, for people.
     source: String,
@@ -33,6 +34,7 @@ pub(super) struct Said {
     pub(super) cli: Cli,
     /// The file that was read, if there is one.
     pub(super) file: Option<PathBuf>,
+    arguments: Vec<OsString>,
     matches: ArgMatches,
     layers: Vec<Layer>,
 }
@@ -69,13 +71,26 @@ pub(super) fn read(arguments: &[OsString]) -> Result<Said> {
     let (mut path, mut layers) = (None, Vec::new());
     if let (Some(serve), Some((name, given))) = (cli.options(), matches.subcommand()) {
         (path, layers) = below(serve, given)?;
-        let command = command.mut_subcommand(name, |command| with(command, &layers));
-        matches = matched(command);
+        let command = command.clone();
+        matches = matched(command.mut_subcommand(name, |command| with(command, &layers)));
+        cli = typed(&matches);
+    }
+    if let (flags::Command::Steer(_) | flags::Command::Unit(_), Some((name, given))) =
+        (&cli.command, matches.subcommand())
+        && which::is_named(given)?
+    {
+        // Of another cluster, as far as anybody knows.
+        let without = |option: Arg| match option.get_id() == which::CONTROL {
+            true => option.env(Resettable::Reset),
+            false => option,
+        };
+        matches = matched(command.mut_subcommand(name, |command| command.mut_args(without)));
         cli = typed(&matches);
     }
     Ok(Said {
         cli,
         file: path,
+        arguments: arguments.to_vec(),
         matches,
         layers,
     })
@@ -114,6 +129,27 @@ fn typed(matches: &ArgMatches) -> Cli {
 }
 
 impl Said {
+    /// The arguments of this process, with the subcommand that they imply.
+    pub(super) fn arguments(&self) -> &[OsString] {
+        &self.arguments
+    }
+
+    /// Whether an option was given by neither a flag nor its variable.
+    pub(super) fn is_open(&self, id: &str) -> bool {
+        let given = self.matches.subcommand();
+        given.is_none_or(|(_, given)| is_open(given, id))
+    }
+
+    /// The same command line with `layers` below it.
+    pub(super) fn above(&self, layers: &[Layer]) -> Cli {
+        let mut command = without_empty(Cli::command());
+        if let Some((name, _)) = self.matches.subcommand() {
+            command = command.mut_subcommand(name, |command| with(command, layers));
+        }
+        let matches = command.try_get_matches_from(&self.arguments);
+        typed(&matches.unwrap_or_else(|error| discreet(error).exit()))
+    }
+
     /// The value of an option and where it is from. None where it has none.
     ///
     /// # Errors
@@ -158,7 +194,7 @@ fn without_empty(command: Command) -> Command {
     command.mut_subcommands(|command| command.mut_args(set))
 }
 
-fn with(command: Command, layers: &[Layer]) -> Command {
+pub(super) fn with(command: Command, layers: &[Layer]) -> Command {
     command.mut_args(|option| {
         let layer = layers
             .iter()
@@ -170,16 +206,18 @@ fn with(command: Command, layers: &[Layer]) -> Command {
     })
 }
 
+fn is_open(given: &ArgMatches, id: &str) -> bool {
+    let source = given.value_source(id);
+    !matches!(
+        source,
+        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+    )
+}
+
 /// What counts for the options that are not `given` yet, and the file that was read.
 fn below(serve: &Serve, given: &ArgMatches) -> Result<(Option<PathBuf>, Vec<Layer>)> {
     let options = options();
-    let open = |id: &str| {
-        let source = given.value_source(id);
-        !matches!(
-            source,
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-        )
-    };
+    let open = |id: &str| is_open(given, id);
     let mut layers = lists(&options, open)?;
     let file = match &serve.config {
         Some(path) => Some((path.clone(), file::read(path))),
@@ -197,21 +235,31 @@ fn below(serve: &Serve, given: &ArgMatches) -> Result<(Option<PathBuf>, Vec<Laye
         }
         path = Some(place);
     }
-    let unset = |id: &str, layers: &[Layer]| open(id) && layers.iter().all(|layer| layer.id != id);
-    for (id, fallback) in FALLBACKS {
-        if !unset(id, &layers) {
-            continue;
-        }
-        if let Some((source, words)) = fallback()? {
-            judge_all(&options, id, &source, std::slice::from_ref(&words))?;
-            add(&mut layers, id, &source, vec![words]);
-        }
-    }
+    fall_back(&mut layers, &FALLBACKS, &options, open)?;
     Ok((path, layers))
 }
 
+/// Adds the variables that stand in for options of which nothing else has said anything.
+pub(super) fn fall_back(
+    layers: &mut Vec<Layer>,
+    fallbacks: &[(&str, Fallback)],
+    options: &Command,
+    open: impl Fn(&str) -> bool,
+) -> Result<()> {
+    for (id, fallback) in fallbacks {
+        if !open(id) || layers.iter().any(|layer| layer.id == *id) {
+            continue;
+        }
+        if let Some((source, words)) = fallback()? {
+            judge_all(options, id, &source, std::slice::from_ref(&words))?;
+            add(layers, id, &source, vec![words]);
+        }
+    }
+    Ok(())
+}
+
 /// The first word about an option counts.
-fn add(layers: &mut Vec<Layer>, id: &str, source: &str, words: Vec<String>) {
+pub(super) fn add(layers: &mut Vec<Layer>, id: &str, source: &str, words: Vec<String>) {
     if layers.iter().all(|layer| layer.id != id) {
         let (id, source) = (id.to_owned(), source.to_owned());
         layers.push(Layer { id, source, words });
@@ -220,7 +268,7 @@ fn add(layers: &mut Vec<Layer>, id: &str, source: &str, words: Vec<String>) {
 
 /// The variables of options that can be given several times: lists, split at commas. clap would
 /// split what stands behind the flag as well, and the path of a unix socket may have a comma.
-fn lists(options: &Command, open: impl Fn(&str) -> bool) -> Result<Vec<Layer>> {
+pub(super) fn lists(options: &Command, open: impl Fn(&str) -> bool) -> Result<Vec<Layer>> {
     let mut layers = Vec::new();
     for (flag, option) in file::keys(options) {
         let id = option.get_id().as_str();
@@ -243,24 +291,26 @@ fn variable_of(flag: &str) -> String {
 }
 
 /// A variable's name, or several, and the words for its option.
-type Fallback = fn() -> Result<Option<(String, String)>>;
+pub(super) type Fallback = fn() -> Result<Option<(String, String)>>;
 
 /// Variables that are not this program's own, by the option that they stand in for.
 const FALLBACKS: [(&str, Fallback); 3] = [
     ("workers", || named("WEB_CONCURRENCY")),
-    ("schedule", || {
-        let policy = named("MCLUSTER_SCHED_POLICY")?;
-        // Node's word for it.
-        Ok(policy.map(|(name, words)| match words.as_str() {
-            "none" => (name, "shared".to_owned()),
-            _ => (name, words),
-        }))
-    }),
+    ("schedule", || policy("MCLUSTER_SCHED_POLICY")),
     ("listen", host_and_port),
 ];
 
-fn named(name: &str) -> Result<Option<(String, String)>> {
+pub(super) fn named(name: &str) -> Result<Option<(String, String)>> {
     Ok(variable(name)?.map(|words| (name.to_owned(), words)))
+}
+
+/// A variable with a policy, in Node's words or ours.
+pub(super) fn policy(name: &str) -> Result<Option<(String, String)>> {
+    let policy = named(name)?;
+    Ok(policy.map(|(name, words)| match words.as_str() {
+        "none" => (name, "shared".to_owned()),
+        _ => (name, words),
+    }))
 }
 
 fn host_and_port() -> Result<Option<(String, String)>> {
@@ -287,7 +337,12 @@ fn variable(name: &str) -> Result<Option<String>> {
     }
 }
 
-fn judge_all(options: &Command, id: &str, source: &str, words: &[String]) -> Result<()> {
+/// Judges all words for an option.
+///
+/// # Errors
+///
+/// Why one of them makes no sense.
+pub(super) fn judge_all(options: &Command, id: &str, source: &str, words: &[String]) -> Result<()> {
     let Some(option) = options.get_arguments().find(|option| option.get_id() == id) else {
         return Ok(());
     };

@@ -4,14 +4,16 @@
 //! words, `table` and `events` show what came.
 
 use super::events::Parser;
+use super::logs::{self, Logs};
 use super::table::{self, Listed};
 use super::values::{duration, name, signal};
+use super::which::{Named, kill_words, scale_words, schedule_words};
 use super::{print, put};
 use crate::client::{self, Answer, Incoming};
 use crate::runtime;
 use crate::status::{Outcome, SCHEMA, Status};
-use crate::{Error, MAX_WORKERS, Result, SchedulingPolicy};
-use clap::{Args, Subcommand, value_parser};
+use crate::{Error, Result};
+use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::os::unix::net::UnixStream;
@@ -29,10 +31,13 @@ pub(super) enum Steer {
     /// Show the workers of a running cluster
     Status {
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: Named,
     },
     /// Show the workers of a running cluster again and again
     Top {
+        /// The cluster's name, as --name has it
+        #[arg(value_name = "NAME", value_parser = name)]
+        which: Option<String>,
         #[command(flatten)]
         cluster: Cluster,
         /// The time between two looks
@@ -40,40 +45,44 @@ pub(super) enum Steer {
         interval: Duration,
     },
     /// Change how many workers a running cluster has
+    #[command(override_usage = "mcluster scale [OPTIONS] [NAME] <N>")]
     Scale {
-        /// How many
-        #[arg(value_name = "N", value_parser = value_parser!(u64).range(1..=MAX_WORKERS as u64))]
-        workers: u64,
+        /// How many; the cluster's name may stand before it
+        #[arg(value_name = "N", num_args = 1..=2, required = true)]
+        words: Vec<String>,
         #[command(flatten)]
         wanted: Wanted,
     },
     /// Replace the workers of a running cluster one by one, without losing a request
     Reload {
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: Named,
     },
     /// Replace all workers of a running cluster at once
     Restart {
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: Named,
     },
     /// Stop a running cluster; its workers finish what they have
     Stop {
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: Named,
     },
     /// Change who accepts the connections of a running cluster
+    #[command(override_usage = "mcluster schedule [OPTIONS] [NAME] <POLICY>")]
     Schedule {
-        /// What --schedule takes
-        policy: SchedulingPolicy,
+        /// What --schedule takes; the cluster's name may stand before it
+        #[arg(value_name = "POLICY", num_args = 1..=2, required = true)]
+        words: Vec<String>,
         #[command(flatten)]
         wanted: Wanted,
     },
     /// Send a signal to one worker of a running cluster
+    #[command(override_usage = "mcluster kill [OPTIONS] [NAME] <ID>")]
     Kill {
-        /// Which worker
-        #[arg(value_name = "ID", value_parser = value_parser!(u32).range(1..))]
-        worker: u32,
+        /// Which worker; the cluster's name may stand before it
+        #[arg(value_name = "ID", num_args = 1..=2, required = true)]
+        words: Vec<String>,
         /// Its name, with or without SIG, or its number
         #[arg(long, value_name = "SIGNAL", value_parser = signal, default_value = "TERM")]
         signal: String,
@@ -83,8 +92,10 @@ pub(super) enum Steer {
     /// Print what happens in a running cluster, a line for each event
     Events {
         #[command(flatten)]
-        wanted: Wanted,
+        wanted: Named,
     },
+    /// Print what the workers of a running cluster write, if they are programs
+    Logs(Logs),
     /// Show every running cluster of this user
     List {
         /// Print JSON
@@ -110,11 +121,11 @@ pub(super) struct Cluster {
 #[derive(Args, Debug)]
 pub(super) struct Wanted {
     #[command(flatten)]
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
 
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// `words` as they stand in a query: all but what means nothing there by its number.
@@ -134,28 +145,36 @@ pub(super) fn escaped(words: &str) -> String {
 /// When the cluster cannot be reached, refuses, or fails.
 pub(super) fn obey(steer: &Steer) -> Result<()> {
     match steer {
-        Steer::Status { wanted } => status(wanted),
-        Steer::Top { cluster, interval } => top(cluster, *interval),
-        Steer::Scale { workers, wanted } => {
-            change(wanted, "scale", &format!("/scale?workers={workers}"))
+        Steer::Status { wanted } => status(&wanted.wanted()),
+        Steer::Top {
+            which,
+            cluster,
+            interval,
+        } => top(&cluster.of(which.as_deref()), *interval),
+        Steer::Scale { words, wanted } => {
+            let (which, workers) = scale_words(words)?;
+            let target = format!("/scale?workers={workers}");
+            change(&wanted.of(which), "scale", &target)
         }
-        Steer::Reload { wanted } => change(wanted, "reload", "/reload"),
-        Steer::Restart { wanted } => change(wanted, "restart", "/restart"),
-        Steer::Stop { wanted } => change(wanted, "stop", "/stop"),
-        Steer::Schedule { policy, wanted } => {
-            let policy = escaped(&policy.to_string());
-            change(wanted, "schedule", &format!("/schedule?policy={policy}"))
+        Steer::Reload { wanted } => change(&wanted.wanted(), "reload", "/reload"),
+        Steer::Restart { wanted } => change(&wanted.wanted(), "restart", "/restart"),
+        Steer::Stop { wanted } => change(&wanted.wanted(), "stop", "/stop"),
+        Steer::Schedule { words, wanted } => {
+            let (which, policy) = schedule_words(words)?;
+            let target = format!("/schedule?policy={}", escaped(&policy.to_string()));
+            change(&wanted.of(which), "schedule", &target)
         }
         Steer::Kill {
-            worker,
+            words,
             signal,
             wanted,
-        } => change(
-            wanted,
-            "kill",
-            &format!("/workers/{worker}/kill?signal={signal}"),
-        ),
-        Steer::Events { wanted } => events(wanted),
+        } => {
+            let (which, worker) = kill_words(words)?;
+            let target = format!("/workers/{worker}/kill?signal={signal}");
+            change(&wanted.of(which), "kill", &target)
+        }
+        Steer::Events { wanted } => events(&wanted.wanted()),
+        Steer::Logs(logs) => logs::print(logs),
         Steer::List { json } => list(*json),
     }
 }

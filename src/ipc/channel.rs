@@ -1,13 +1,16 @@
-//! One end of the conversation: datagrams with descriptors, never blocking.
+//! One end of the conversation, whatever language it is in.
 //!
-//! Owns the socket and what could not be sent yet; leaves polling to the loop that holds it.
+//! Owns which codec speaks: datagrams of our own, or the lines of Node's `child_process`. Leaves
+//! polling to the loop that holds it.
 
 use super::Message;
-use super::codec;
 pub(crate) use super::codec::MAX_DATAGRAM as BUFFER_BYTES;
-use crate::sys::{fds, socket};
-use std::collections::VecDeque;
+use super::datagrams::Datagrams;
+#[cfg(feature = "programs")]
+use super::node::{Lines, LinesState};
 use std::io;
+#[cfg(feature = "programs")]
+use std::os::fd::RawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -37,35 +40,102 @@ pub(crate) enum Received {
 
 /// One end of a conversation.
 #[derive(Debug)]
-pub(crate) struct Channel {
-    socket: OwnedFd,
-    /// Datagrams that found the socket full, with their descriptors, in order.
-    unsent: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
-    datagram: Vec<u8>,
+pub(crate) struct Channel(Language);
+
+#[derive(Debug)]
+enum Language {
+    Own(Datagrams),
+    /// That of a Node program.
+    #[cfg(feature = "programs")]
+    Node(Box<Lines>),
+    /// None.
+    #[cfg(feature = "programs")]
+    Mute(Mute),
+}
+
+/// A program that is not spoken to, by the descriptor of its process (pidfd_open(2)): whatever it is
+/// told comes to nothing, and all that is heard of it is its end.
+#[cfg(feature = "programs")]
+#[derive(Debug)]
+struct Mute(OwnedFd);
+
+#[cfg(feature = "programs")]
+impl Mute {
+    fn send(&self, _message: &Message, _with: &[BorrowedFd<'_>]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn try_send(&self, _message: &Message, _with: &[BorrowedFd<'_>]) -> io::Result<()> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
+    fn receive(&self, _buffer: &mut [u8]) -> io::Result<Received> {
+        Ok(Received::Closed)
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The same of whatever language it is.
+macro_rules! speak {
+    ($channel:expr, $it:ident => $what:expr) => {
+        match $channel {
+            Language::Own($it) => $what,
+            #[cfg(feature = "programs")]
+            Language::Node($it) => $what,
+            #[cfg(feature = "programs")]
+            Language::Mute($it) => $what,
+        }
+    };
 }
 
 impl Channel {
-    /// Both ends of a new conversation.
+    /// Both ends of a new conversation in our own language.
     ///
     /// # Errors
     ///
     /// As socketpair(2).
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = socket::pair_seqpacket()?;
-        let end = |socket| Self {
-            socket,
-            unsent: VecDeque::new(),
-            datagram: Vec::new(),
-        };
-        Ok((end(one), end(other)))
+        let (one, other) = Datagrams::pair()?;
+        Ok((Self(Language::Own(one)), Self(Language::Own(other))))
     }
 
     /// An end whose socket was made elsewhere.
     pub(crate) fn from_fd(socket: OwnedFd) -> Self {
-        Self {
-            socket,
-            unsent: VecDeque::new(),
-            datagram: Vec::new(),
+        Self(Language::Own(Datagrams::from_fd(socket)))
+    }
+
+    /// The primary's end of a conversation with a Node program.
+    #[cfg(feature = "programs")]
+    pub(crate) fn of_node(lines: Lines) -> Self {
+        Self(Language::Node(Box::new(lines)))
+    }
+
+    /// What there is in its place with a program that is not spoken to: the descriptor of its process.
+    #[cfg(feature = "programs")]
+    pub(crate) fn mute(process: OwnedFd) -> Self {
+        Self(Language::Mute(Mute(process)))
+    }
+
+    /// What goes on elsewhere of the conversation with a Node program; see [`Lines::state`].
+    #[cfg(feature = "programs")]
+    pub(crate) fn node_state<'a>(
+        &'a self,
+        keep: &mut dyn FnMut(BorrowedFd<'a>) -> RawFd,
+    ) -> Option<LinesState> {
+        match &self.0 {
+            Language::Own(_) | Language::Mute(_) => None,
+            Language::Node(lines) => Some(lines.state(keep)),
         }
     }
 
@@ -75,20 +145,7 @@ impl Channel {
     ///
     /// When the other end is gone, or no descriptor is left for the copies that must wait.
     pub(crate) fn send(&mut self, message: &Message, with: &[BorrowedFd<'_>]) -> io::Result<()> {
-        if self.flush()? {
-            match self.try_send(message, with) {
-                Err(error) if socket::would_block(&error) => {}
-                result => return result,
-            }
-        }
-        let mut datagram = Vec::new();
-        codec::encode(message, &mut datagram);
-        let copies = with
-            .iter()
-            .map(|fd| fd.try_clone_to_owned())
-            .collect::<io::Result<_>>()?;
-        self.unsent.push_back((datagram, copies));
-        Ok(())
+        speak!(&mut self.0, it => it.send(message, with))
     }
 
     /// Says `message` if it can be said now, and keeps nothing otherwise: for connections, which
@@ -102,12 +159,7 @@ impl Channel {
         message: &Message,
         with: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        if !self.unsent.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.datagram.clear();
-        codec::encode(message, &mut self.datagram);
-        fds::send(self.socket.as_fd(), &self.datagram, with)
+        speak!(&mut self.0, it => it.try_send(message, with))
     }
 
     /// Sends what waits. True when nothing waits any longer.
@@ -116,31 +168,43 @@ impl Channel {
     ///
     /// When the other end is gone.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
-        while let Some((datagram, with)) = self.unsent.front() {
-            let with: Vec<_> = with.iter().map(AsFd::as_fd).collect();
-            match fds::send(self.socket.as_fd(), datagram, &with) {
-                Ok(()) => self.unsent.pop_front(),
-                Err(error) if socket::would_block(&error) => return Ok(false),
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(true)
+        speak!(&mut self.0, it => it.flush())
     }
 
     /// Whether something waits for room: call [`Channel::flush`] after [`FLUSH_AGAIN`].
     pub(crate) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty()
+        speak!(&self.0, it => it.has_unsent())
     }
 
-    /// What waits for room: datagrams, and how many descriptors each carries.
+    /// How many messages wait for room.
+    pub(crate) fn count_unsent(&self) -> usize {
+        match &self.0 {
+            Language::Own(datagrams) => datagrams.unsent().count(),
+            #[cfg(feature = "programs")]
+            Language::Node(lines) => lines.count_unsent(),
+            #[cfg(feature = "programs")]
+            Language::Mute(_) => 0,
+        }
+    }
+
+    /// What waits for room: datagrams, and how many descriptors each carries; none of a program's,
+    /// which no other primary takes over.
     pub(crate) fn unsent(&self) -> impl Iterator<Item = (&[u8], &[OwnedFd])> {
-        let unsent = self.unsent.iter();
-        unsent.map(|(datagram, with)| (datagram.as_slice(), with.as_slice()))
+        let own = match &self.0 {
+            Language::Own(datagrams) => Some(datagrams.unsent()),
+            #[cfg(feature = "programs")]
+            Language::Node(_) | Language::Mute(_) => None,
+        };
+        own.into_iter().flatten()
     }
 
     /// Puts back what waited for room in an end before this one.
     pub(crate) fn push_unsent(&mut self, datagram: Vec<u8>, with: Vec<OwnedFd>) {
-        self.unsent.push_back((datagram, with));
+        match &mut self.0 {
+            Language::Own(datagrams) => datagrams.push_unsent(datagram, with),
+            #[cfg(feature = "programs")]
+            Language::Node(_) | Language::Mute(_) => {}
+        }
     }
 
     /// Reads one message, by way of `buffer`, which has [`BUFFER_BYTES`].
@@ -150,155 +214,24 @@ impl Channel {
     /// `InvalidData` for a message that makes no sense; `EMFILE` for one whose descriptors were cut off by a
     /// limit (they are closed, none leaks); otherwise as recvmsg(2).
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
-        let mut with = Vec::new();
-        let received = match fds::receive(self.socket.as_fd(), buffer, &mut with) {
-            // Said once, and before what is still there to be read, when the other end has gone
-            // without reading all that it was sent.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                fds::receive(self.socket.as_fd(), buffer, &mut with)
-            }
-            received => received,
-        };
-        match received {
-            Ok(0) => Ok(Received::Closed),
-            Ok(length) => {
-                let message = codec::decode(&buffer[..length])?;
-                let expected = match &message {
-                    Message::Newconn { hand, .. } => hand.len(),
-                    Message::AccessLog => 1,
-                    Message::Server { shared, .. } | Message::Accept { shared, .. } => {
-                        usize::from(*shared)
-                    }
-                    _ => 0,
-                };
-                if with.len() != expected {
-                    let what = format!("{} descriptors came instead of {expected}", with.len());
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-                }
-                Ok(Received::Message(message, with))
-            }
-            Err(error) if socket::would_block(&error) => Ok(Received::Nothing),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Received::Closed),
-            Err(error) => Err(error),
+        speak!(&mut self.0, it => it.receive(buffer))
+    }
+
+    /// Whether messages were read that [`Channel::receive`] has not given out: what polls the socket
+    /// does not say so.
+    pub(crate) fn has_unheard(&self) -> bool {
+        match &self.0 {
+            Language::Own(_) => false,
+            #[cfg(feature = "programs")]
+            Language::Node(lines) => lines.has_unheard(),
+            #[cfg(feature = "programs")]
+            Language::Mute(_) => false,
         }
     }
 }
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{HAND, Handed};
-    use super::*;
-    use crate::sys::listener::Peer;
-    use std::fs::File;
-
-    fn hand(count: usize) -> Message {
-        Message::Newconn {
-            listener: 0,
-            hand: vec![Handed::fresh(Peer::Unix); count],
-        }
-    }
-
-    fn receive(channel: &mut Channel) -> io::Result<Received> {
-        channel.receive(&mut vec![0; BUFFER_BYTES])
-    }
-
-    const DISCONNECT: Message = Message::Disconnect {
-        hand_back: true,
-        more: false,
-    };
-
-    fn files(count: usize) -> Vec<File> {
-        (0..count)
-            .map(|_| File::open("/dev/null").unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn messages_and_descriptors_arrive_in_order() {
-        let (mut one, mut other) = Channel::pair().unwrap();
-        let files = files(HAND);
-        let with: Vec<_> = files.iter().map(AsFd::as_fd).collect();
-        one.send(&Message::Online, &[]).unwrap();
-        one.send(&hand(HAND), &with).unwrap();
-        one.send(&DISCONNECT, &[]).unwrap();
-        drop(one);
-        let mut seen = Vec::new();
-        loop {
-            match receive(&mut other).unwrap() {
-                Received::Message(message, with) => seen.push((message, with.len())),
-                Received::Nothing => panic!("all has been sent"),
-                Received::Closed => break,
-            }
-        }
-        let expected = [(Message::Online, 0), (hand(HAND), HAND), (DISCONNECT, 0)];
-        assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn last_words_are_heard_of_one_who_did_not_listen() {
-        let (mut one, mut other) = Channel::pair().unwrap();
-        one.send(&Message::Online, &[]).unwrap();
-        one.send(&Message::Worn, &[]).unwrap();
-        other.send(&DISCONNECT, &[]).unwrap();
-        drop(one);
-        for expected in [Message::Online, Message::Worn] {
-            match receive(&mut other).unwrap() {
-                Received::Message(message, _) => assert_eq!(message, expected),
-                nothing => panic!("{nothing:?}"),
-            }
-        }
-        assert!(matches!(receive(&mut other).unwrap(), Received::Closed));
-    }
-
-    #[test]
-    fn a_full_socket_refuses_hands_and_keeps_words_in_order() {
-        let (mut one, mut other) = Channel::pair().unwrap();
-        let mut sent = 0u32;
-        while one
-            .try_send(&Message::Listening { listener: sent }, &[])
-            .is_ok()
-        {
-            sent += 1;
-        }
-        // What must not be lost waits; what can go elsewhere is refused.
-        one.send(&Message::Listening { listener: sent }, &[])
-            .unwrap();
-        one.send(&DISCONNECT, &[]).unwrap();
-        let file = File::open("/dev/null").unwrap();
-        let refused = one.try_send(&hand(1), &[file.as_fd()]).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
-        for expected in 0..=sent {
-            if !one.flush().unwrap() {
-                assert!(expected < sent);
-            }
-            match receive(&mut other).unwrap() {
-                Received::Message(message, _) => {
-                    assert_eq!(message, Message::Listening { listener: expected });
-                }
-                nothing => panic!("{nothing:?}"),
-            }
-        }
-        assert!(one.flush().unwrap());
-        assert!(matches!(
-            receive(&mut other).unwrap(),
-            Received::Message(Message::Disconnect { .. }, _)
-        ));
-        assert!(matches!(receive(&mut other).unwrap(), Received::Nothing));
-    }
-
-    #[test]
-    fn a_descriptor_too_many_is_an_error() {
-        let (mut one, mut other) = Channel::pair().unwrap();
-        let file = File::open("/dev/null").unwrap();
-        one.send(&DISCONNECT, &[file.as_fd()]).unwrap();
-        assert!(receive(&mut other).is_err());
-        drop(one);
-        assert!(matches!(receive(&mut other).unwrap(), Received::Closed));
+        speak!(&self.0, it => it.as_fd())
     }
 }

@@ -47,10 +47,19 @@ const V6: u8 = 6;
 pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
     match message {
         Message::Online => out.push(ONLINE),
+        // Said in the language of Node alone; here it comes to nothing, which is not sent.
+        Message::QueryServer {
+            ask: Ask::Bind(_), ..
+        }
+        | Message::Close { .. }
+        | Message::Answered { .. }
+        | Message::Mine(_)
+        | Message::Text(_) => {}
         Message::QueryServer { query, ask } => {
             out.push(QUERY_SERVER);
             out.extend(query.to_le_bytes());
             match ask {
+                Ask::Bind(_) => {}
                 Ask::Configured(number) => {
                     out.push(CONFIGURED);
                     out.extend(number.to_le_bytes());
@@ -67,6 +76,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
             listener,
             shared,
             address,
+            data: _,
         } => {
             out.push(SERVER);
             out.extend(query.to_le_bytes());
@@ -192,6 +202,7 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
             listener: reader.u32()?,
             shared: reader.bool()?,
             address: reader.address()?,
+            data: None,
         },
         REFUSED => Message::Refused {
             query: reader.u32()?,
@@ -372,12 +383,14 @@ mod tests {
                 listener: 0,
                 shared: true,
                 address: Address::Inet(v4),
+                data: None,
             },
             Message::Server {
                 query: 7,
                 listener: 1,
                 shared: false,
                 address: Address::Unix("/run/ü.sock".into()),
+                data: None,
             },
             Message::Refused {
                 query: 9,

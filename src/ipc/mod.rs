@@ -1,20 +1,27 @@
 //! The conversation between the primary and a worker, in Node's words.
 //!
 //! [`Message`] is all that is ever said; `codec` writes it as one datagram; [`Channel`] carries
-//! datagrams and descriptors over a `SOCK_SEQPACKET` pair. What users say to each other is a stream
+//! datagrams and descriptors over a `SOCK_SEQPACKET` pair (`datagrams`), or speaks the lines of a
+//! Node program (`node`). What users say to each other is a stream
 //! of its own inside that, cut into pieces and joined again by `user`; `topic` is what of it goes to
 //! subscribers. May use `sys` and `net`;
 //! knows nothing of routes, and does not care whether the other end is a process or a thread.
 
+mod ask;
 mod channel;
 mod codec;
+mod datagrams;
 mod message;
+#[cfg(feature = "programs")]
+pub(crate) mod node;
 pub(crate) mod topic;
 pub(crate) mod user;
 
 pub(crate) use channel::{BUFFER_BYTES, Channel, FLUSH_AGAIN, Received, is_gone};
 
 use crate::sys::listener::{Address, Peer};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// Connections in one message at most: what one sendmsg(2) of ours carries.
 pub(crate) const HAND: usize = crate::sys::fds::MAX_FDS;
@@ -66,6 +73,49 @@ pub(crate) enum Ask {
     /// An address in a user's words; `nth` tells the first from later ones of the same words in
     /// one worker, which port 0 makes different listeners.
     Address { words: String, nth: u32 },
+    /// What a Node program asks for.
+    Bind(Bind),
+}
+
+/// What a Node program asks for, in the terms of its `queryServer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "control", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) struct Bind {
+    /// Where.
+    pub(crate) place: Place,
+    /// Which of those with the same place in one worker, from 0: with port 0 they differ.
+    pub(crate) nth: u32,
+    /// How many connections may wait; none where the program leaves that to others.
+    pub(crate) backlog: Option<i32>,
+    /// What the first one who asks has all others told, as JSON: the keys of TLS tickets.
+    pub(crate) data: Option<String>,
+}
+
+/// A place to listen at or to receive datagrams at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "control", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) enum Place {
+    /// TCP. Without an address, all of both families, or of IPv4 where there is no other.
+    Tcp {
+        address: Option<IpAddr>,
+        port: u16,
+        v6_only: bool,
+    },
+    /// UDP.
+    Udp {
+        address: IpAddr,
+        port: u16,
+        v6_only: bool,
+        reuse_address: bool,
+    },
+    /// A unix socket, and whether everybody may read from and write to it.
+    Unix {
+        path: PathBuf,
+        readable_all: bool,
+        writable_all: bool,
+    },
+    /// A descriptor of the primary's: a listening socket, or one of datagrams.
+    Fd { fd: i32, datagrams: bool },
 }
 
 /// Why a worker cannot listen: what the kernel said, in words and as errno where there is one.
@@ -98,6 +148,8 @@ pub(crate) enum Message {
         shared: bool,
         /// What the listener is bound to.
         address: Address,
+        /// What the first one who asked had to tell: see [`Bind::data`].
+        data: Option<String>,
     },
     /// Primary: you may not. (reply to `queryServer`)
     Refused {
@@ -124,6 +176,23 @@ pub(crate) enum Message {
         /// What it is bound to.
         address: Address,
     },
+    /// Program: I listen there no longer. (`close`)
+    Close {
+        /// Where.
+        listener: u32,
+    },
+    /// Program: of those that I was handed, I have taken this one, or will not have it. (reply to
+    /// `newconn`)
+    Answered {
+        /// Which, from 0, in the order in which they were handed over.
+        connection: u64,
+        /// Whether it is mine now.
+        accepted: bool,
+    },
+    /// Program: this id is one that I have made; whoever says it belongs to me.
+    Mine(String),
+    /// Both, of a program: a message of its application's, as JSON. (`message`)
+    Text(Vec<u8>),
     /// Worker: I have begun, and I listen wherever I was to from the start.
     Ready,
     /// Primary: a hand of connections, one descriptor each. (`newconn`, one at a time in Node)

@@ -5,7 +5,7 @@
 use crate::sys::listener::{Address, Listener};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -108,7 +108,7 @@ impl Listen {
         match self {
             Self::Unix(path) => Listener::unix(path, MAX_BACKLOG),
             Self::Fd(fd) => Listener::inherited(*fd),
-            Self::Any(port) => any(*port),
+            Self::Any(port) => bind_tcp(None, *port, false, MAX_BACKLOG),
             Self::Host(host, port) => resolved(host, *port),
         }
     }
@@ -137,14 +137,21 @@ impl Listen {
     }
 }
 
-/// `::` for both families; as in Node, `0.0.0.0` where there is no IPv6.
-fn any(port: u16) -> io::Result<Listener> {
-    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-    match Listener::tcp(v6, MAX_BACKLOG, true) {
-        Err(error) if no_ipv6(&error) => {
-            let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-            Listener::tcp(v4, MAX_BACKLOG, false)
-        }
+/// Listens on a port of `address`; without one on `::`, of both families unless it is `v6_only`,
+/// and as in Node on `0.0.0.0` where there is no IPv6.
+///
+/// # Errors
+///
+/// As socket(2), bind(2) and listen(2).
+pub(crate) fn bind_tcp(
+    address: Option<IpAddr>,
+    port: u16,
+    v6_only: bool,
+    backlog: i32,
+) -> io::Result<Listener> {
+    let on = |address: IpAddr| Listener::tcp((address, port).into(), backlog, !v6_only);
+    match on(address.unwrap_or(Ipv6Addr::UNSPECIFIED.into())) {
+        Err(error) if address.is_none() && no_ipv6(&error) => on(Ipv4Addr::UNSPECIFIED.into()),
         result => result,
     }
 }
@@ -178,11 +185,6 @@ pub(crate) fn url(address: &Address) -> String {
         Address::Inet(address) => format!("http://{address}"),
         Address::Unix(_) => address.to_string(),
     }
-}
-
-/// Lets a listener take connections again after [`Listener::suspend`].
-pub(crate) fn resume(listener: &Listener) -> io::Result<()> {
-    listener.resume(MAX_BACKLOG)
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ mod seldom;
 mod timers;
 
 pub use listen::Listen;
-pub(crate) use listen::{MAX_BACKLOG, resume, url};
+pub(crate) use listen::{MAX_BACKLOG, bind_tcp, url};
 pub(crate) use mailbox::{Line, Mailbox, on_loop};
 pub use networks::Networks;
 pub(crate) use poll::{
     Reactor, Ready, Waker, deregister, register, register_listener, register_once, register_reader,
     token,
 };
-pub(crate) use seldom::{Seldom, Tally};
+pub(crate) use seldom::{Few, Seldom, Tally};
 pub(crate) use timers::Timers;

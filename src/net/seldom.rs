@@ -56,6 +56,54 @@ impl Tally {
     }
 }
 
+/// Lets so much be said in a while, and counts what is more than that.
+#[derive(Debug)]
+pub(crate) struct Few {
+    most: u32,
+    every: Duration,
+    until: Option<Instant>,
+    said: u32,
+    unsaid: u64,
+}
+
+impl Few {
+    /// So much in so long at most.
+    pub(crate) const fn of(most: u32, every: Duration) -> Self {
+        Self {
+            most,
+            every,
+            until: None,
+            said: 0,
+            unsaid: 0,
+        }
+    }
+
+    /// Whether one more may be said.
+    pub(crate) fn admits(&mut self, now: Instant) -> bool {
+        if self.until.is_none_or(|until| until <= now) {
+            self.until = Some(now + self.every);
+            self.said = 0;
+        }
+        let admitted = self.said < self.most;
+        match admitted {
+            true => self.said += 1,
+            false => self.unsaid += 1,
+        }
+        admitted
+    }
+
+    /// How many were too many, once their while is over: to be asked before the next is admitted.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Option<u64> {
+        let over = self.until.is_none_or(|until| until <= now);
+        over.then(|| self.rest()).flatten()
+    }
+
+    /// How many nobody has spoken of.
+    pub(crate) fn rest(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.unsaid)).filter(|unsaid| *unsaid > 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +120,18 @@ mod tests {
         assert_eq!(tally.add(0, begin + Duration::from_secs(10)), Some(2000));
         assert_eq!(tally.add(3, begin + Duration::from_secs(11)), None);
         assert_eq!((tally.rest(), tally.rest()), (3, 0));
+    }
+
+    #[test]
+    fn few_are_said_and_the_others_counted() {
+        let begin = Instant::now();
+        let later = begin + Duration::from_secs(1);
+        let mut few = Few::of(2, Duration::from_secs(1));
+        let said = (0..5).filter(|_| few.admits(begin)).count();
+        assert_eq!((said, few.overdue(begin)), (2, None));
+        assert_eq!((few.overdue(later), few.overdue(later)), (Some(3), None));
+        assert!(few.admits(later) && few.admits(later) && !few.admits(later));
+        assert_eq!((few.rest(), few.rest()), (Some(1), None));
     }
 
     #[test]

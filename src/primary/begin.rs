@@ -27,7 +27,7 @@ use crate::sys::{cpu, proc, process};
 use crate::worker;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Descriptors that a worker needs for other things than connections.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -52,6 +52,7 @@ impl Cluster {
         let asked = self.asked(inheritance.as_ref()).map_err(given_up)?;
         let listeners = bind(&asked, inheritance.as_ref()).map_err(given_up)?;
         let edge = self.edge.settings(identity.as_ref()).map_err(given_up)?;
+        let output = self.open_output(identity.as_ref()).map_err(given_up)?;
         // Threads share their process with the primary, so all of it becomes somebody else; before
         // the control socket is made, which is that user's.
         if let (Mode::Threads, Some(identity)) = (self.mode, &identity) {
@@ -92,12 +93,12 @@ impl Cluster {
         let pool = self
             .pool
             .unwrap_or_else(|| (cpus.count / workers.max(1)).max(1));
-        log::info!(
-            "mcluster {}: {workers} workers ({why}) as {}, schedule {}, pool {pool}",
-            env!("CARGO_PKG_VERSION"),
-            self.mode,
-            self.schedule,
-        );
+        let (version, schedule) = (env!("CARGO_PKG_VERSION"), &self.schedule);
+        let what = match &self.program {
+            Some(program) => format!("of {}, schedule {schedule}", program.label()),
+            None => format!("as {}, schedule {schedule}, pool {pool}", self.mode),
+        };
+        log::info!("mcluster {version}: {workers} workers ({why}) {what}");
         let registry = reactor.registry();
         let ports = match &mut inheritance {
             None => Ok(Ports::new()),
@@ -107,20 +108,32 @@ impl Cluster {
         for (listen, listener) in asked.iter().zip(listeners) {
             let words = listen.to_string();
             match listener {
-                Some(listener) => ports
-                    .add(registry, listener, words)
-                    .map_err(Error::io("waiting for a listener"))?,
+                Some(listener) => {
+                    if let Some(program) = &self.program {
+                        let prepared = program.prepare(&listener);
+                        prepared.map_err(Error::io("preparing a listener"))?;
+                    }
+                    ports
+                        .add(registry, listener, words)
+                        .map_err(Error::io("waiting for a listener"))?;
+                }
                 None => ports.add_again(&words),
             }
         }
         ports.close_others(registry);
+        ports.keeps = self.program.is_some();
         let console = self.console(control, inheritance.as_ref(), registry)?;
         register(reactor.registry(), &signals, super::SIGNALS)
             .map_err(Error::io("waiting for signals"))?;
         log::info!("primary {} is running", process::pid());
-        let patience = Patience {
-            drain: self.drain_timeout,
-            start: self.start_timeout,
+        let patience = match &self.program {
+            Some(program) => program.patience(self.drain_timeout),
+            None => Patience {
+                drain: self.drain_timeout,
+                start: self.start_timeout,
+                restart: Duration::ZERO,
+                soon: Duration::ZERO,
+            },
         };
         let mut supervisor = Supervisor::new(workers, patience);
         if !self.managed {
@@ -161,6 +174,7 @@ impl Cluster {
             app: Arc::new(self.app),
             rules: Rules {
                 mode: self.mode,
+                program: self.program.map(Arc::new),
                 settings,
                 on_worker: self.on_worker,
                 worker_timeout: self.worker_timeout,
@@ -177,13 +191,16 @@ impl Cluster {
             },
             policy: self.schedule,
             observer: self.observer,
+            beside: self.beside,
             handle,
             reactor,
             signals,
             ports,
             board,
             console,
+            output,
             service,
+            owned: super::program::Owned::default(),
             began: Instant::now(),
             members: Members::default(),
             supervisor,
@@ -207,6 +224,7 @@ impl Cluster {
             slots: BTreeSet::new(),
             past: Past::default(),
             program: upgrade::program(),
+            programs: super::program::State::default(),
             trial: None,
             link,
             willing: false,
@@ -261,6 +279,10 @@ impl Cluster {
             ));
         }
         self.limits.check().map_err(Error::Settings)?;
+        #[cfg(feature = "programs")]
+        if let Some(program) = &self.program {
+            program.check(self).map_err(Error::Settings)?;
+        }
         self.edge.check()?;
         let policy = self.schedule.check();
         policy.or_else(|why| wrong(format!("schedule: {why}")))?;
@@ -385,6 +407,10 @@ impl Cluster {
             clear_activation_env();
             return Ok(inherited.into_iter().map(Listen::Fd).collect());
         }
+        if self.program.is_some() {
+            // They say by themselves where to listen.
+            return Ok(Vec::new());
+        }
         let usual = DEFAULT_ADDRESS.parse().map_err(Error::Settings)?;
         Ok(vec![usual])
     }
@@ -408,6 +434,10 @@ impl Cluster {
             true => reach - reach / 3,
             false => reach,
         };
+        if self.program.is_some() {
+            // Theirs are their own matter.
+            return limits;
+        }
         if (limits.connections as u64) > most {
             log::info!("at most {most} connections a worker, by the limit of descriptors");
             limits.connections = most as usize;

@@ -28,6 +28,7 @@ use std::time::Duration;
 /// ```
 pub struct Cluster {
     pub(super) app: App,
+    pub(super) program: Option<super::program::Program>,
     pub(super) mode: Mode,
     pub(super) workers: Workers,
     pub(super) listen: Vec<String>,
@@ -54,6 +55,7 @@ pub struct Cluster {
     pub(super) link: super::link::Wanted,
     pub(super) on_worker: Option<OnWorker>,
     pub(super) observer: Option<Observer>,
+    pub(super) beside: Option<Box<dyn super::beside::Beside>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -76,6 +78,7 @@ impl Cluster {
     pub fn new(app: App) -> Self {
         Self {
             app,
+            program: None,
             mode: Mode::default(),
             workers: Workers::default(),
             listen: Vec::new(),
@@ -102,6 +105,21 @@ impl Cluster {
             link: super::link::Wanted::default(),
             on_worker: None,
             observer: None,
+            beside: None,
+        }
+    }
+
+    /// A cluster whose workers are programs of another kind, one a CPU, which say by themselves where
+    /// to listen unless [`Cluster::listen`] does. Those that inherit their sockets
+    /// ([`Protocol::Sockets`](crate::Protocol::Sockets)) share them, unless
+    /// [`Cluster::schedule`] gives each worker one of its own by
+    /// [`SchedulingPolicy::ReusePort`]; no other policy is for them.
+    #[cfg(feature = "programs")]
+    pub fn of_program(program: super::Program) -> Self {
+        Self {
+            schedule: program.usual_policy(),
+            program: Some(program),
+            ..Self::new(App::new())
         }
     }
 
@@ -294,6 +312,15 @@ impl Cluster {
     #[must_use]
     pub fn on_event(mut self, observer: impl FnMut(&ClusterHandle, &Event) + 'static) -> Self {
         self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Has `beside` look after what was started beside the primary. All children that end and are no
+    /// workers are waited for then. Only for programs: other workers leave from inside [`Cluster::run`].
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn beside(mut self, beside: impl super::beside::Beside + 'static) -> Self {
+        self.beside = Some(Box::new(beside));
         self
     }
 

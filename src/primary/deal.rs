@@ -7,10 +7,16 @@ use crate::ipc::FLUSH_AGAIN;
 use crate::server::MAX_BACKLOG;
 use crate::server::gate::Accepted;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long connections wait for a worker with room before they are offered again.
 const OFFER_AGAIN: Duration = Duration::from_millis(5);
+
+/// The same where workers are programs, which say when they have room.
+const OFFER_PROGRAMS_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a stop waits at most for programs to take what was accepted before it.
+const LAST_DEAL: Duration = Duration::from_secs(5);
 
 /// How often the primary looks after connections that were handed over and not taken.
 const INSPECT: Duration = Duration::from_millis(100);
@@ -36,12 +42,13 @@ impl Primary {
         let peeked = self
             .peeks
             .of_rivals(|other| self.members.meet(listener, other));
-        let room = self.members.room(limit, listener, peeked);
+        let room = self.members.room(limit, listener, peeked, now);
         let room = room.saturating_sub(self.rivals(listener));
         if room == 0 {
             // Nobody has room: connections wait in the kernel's queue of this listener.
+            let until = self.offer_again_at(Some(listener));
             let registry = self.reactor.registry();
-            self.ports.gate.hold(registry, token, now + OFFER_AGAIN);
+            self.ports.gate.hold(registry, token, until);
             return;
         }
         for _ in 0..room.min(ACCEPTS_PER_TURN) {
@@ -55,6 +62,17 @@ impl Primary {
         }
     }
 
+    /// When connections are to be offered again that nobody has room for, of `listener` or of any.
+    fn offer_again_at(&mut self, listener: Option<u32>) -> Instant {
+        let now = self.reactor.now();
+        if self.rules.program.is_none() || self.stop_asked.is_some() {
+            return now + OFFER_AGAIN;
+        }
+        let usual = now + OFFER_PROGRAMS_AGAIN;
+        let rested = self.members.rested_at(listener, now);
+        rested.map_or(usual, |at| at.min(usual))
+    }
+
     /// How many that wait are offered before the next connection of `listener`. Those of another
     /// listener whose workers have no room take nobody else's.
     fn rivals(&self, listener: u32) -> usize {
@@ -64,7 +82,7 @@ impl Primary {
             return waiting.count();
         }
         let limit = self.rules.settings.limits.connections;
-        let others = self.members.listeners_with_room(limit);
+        let others = self.members.listeners_with_room(limit, self.reactor.now());
         let rival = |one: &&Arrival| one.listener == listener || others.contains(&one.listener);
         waiting.filter(rival).count()
     }
@@ -99,10 +117,11 @@ impl Primary {
             self.members.deal(waiting, round, &self.policy, bounds, now);
         }
         if !self.waiting.is_empty() || self.stop_asked.is_some() {
-            self.offer_at = Some(now + OFFER_AGAIN);
+            self.offer_at = Some(self.offer_again_at(None));
         }
         self.flush_at = self.members.flush().then(|| now + FLUSH_AGAIN);
-        if self.inspect_at.is_none() && self.members.any_untaken() {
+        self.report_texts();
+        if self.inspect_at.is_none() && self.members.any_to_take_back() {
             self.inspect_at = Some(now + INSPECT);
         }
         // Last, when what has been taken is no longer counted.
@@ -115,7 +134,9 @@ impl Primary {
         if self.is_stopping() {
             return;
         }
-        if self.members.is_empty() && !self.refusing {
+        // Programs ask by themselves for what is open, and find it as it was.
+        let refuse = self.members.is_empty() && self.rules.program.is_none();
+        if refuse && !self.refusing {
             let waiting = self.waiting.len() + self.peeks.len();
             log::warn!("no worker is alive: clients are refused, {waiting} that wait included");
             self.refusing = true;
@@ -130,12 +151,24 @@ impl Primary {
 
     fn open_where_needed(&mut self) {
         let now = self.reactor.now();
+        let program = self.rules.program.as_deref();
+        if program.is_some_and(|program| !program.is_dealt()) {
+            // They have inherited all sockets, and accept from them by themselves.
+            return self.close_empty_places();
+        }
+        if program.is_some() {
+            let dealt = self.dealt_listeners();
+            self.ports.set_dealt(dealt);
+        }
         // Where nobody has a socket of its own, nobody's matters.
         let mut serving = BTreeSet::new();
         if self.policy.splits() {
             let members = self.members.iter().filter(|member| member.serves(now));
             serving.extend(members.flat_map(|member| {
-                let listens = member.listens.iter();
+                let listens = match member.is_program() {
+                    true => member.shares.iter(),
+                    false => member.listens.iter(),
+                };
                 listens.map(|number| (*number, member.place))
             }));
         }
@@ -157,13 +190,18 @@ impl Primary {
 
     /// Another policy from now on. Nothing is lost, since the primary has had all sockets from
     /// the start.
-    pub(super) fn set_policy(&mut self, policy: SchedulingPolicy) {
+    ///
+    /// # Errors
+    ///
+    /// When workers could not have it so, in words.
+    pub(super) fn set_policy(&mut self, policy: SchedulingPolicy) -> Result<(), String> {
         if policy == self.policy {
-            return;
+            return Ok(());
         }
-        if let Err(why) = policy.check() {
-            return log::error!("schedule: {why}");
-        }
+        let program = self.rules.program.as_deref();
+        let fits = program.map_or(Ok(()), |program| program.fits(&policy));
+        let fits = policy.check().and(fits);
+        fits.map_err(|why| format!("schedule: {why}"))?;
         log::info!("schedule {policy} in place of {}", self.policy);
         self.policy = policy;
         self.peek_anew();
@@ -177,6 +215,8 @@ impl Primary {
             }
         }
         self.tell_policy_to_all();
+        self.reload_for_policy();
+        Ok(())
     }
 
     fn tell_policy_to_all(&mut self) {
@@ -265,7 +305,12 @@ impl Primary {
         let Some(asked) = self.stop_asked else {
             return;
         };
-        let patience_ends = asked + self.rules.settings.drain_timeout;
+        let mut patience = self.rules.settings.drain_timeout;
+        if self.rules.program.is_some() {
+            // They may refuse for ever, and must have time left to finish.
+            patience = LAST_DEAL.min(patience / 2);
+        }
+        let patience_ends = asked + patience;
         let dealt = self.waiting.is_empty() && !self.members.any_untaken();
         if dealt || self.reactor.now() >= patience_ends || self.members.is_empty() {
             self.stop_asked = None;

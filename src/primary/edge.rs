@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The path that stands for stdout.
-const STDOUT: &str = "-";
+pub(super) const STDOUT: &str = "-";
 
 /// What the settings say of it.
 #[derive(Debug, Default)]
@@ -108,7 +108,7 @@ impl Wanted {
 }
 
 /// Opens the log; with care where this process is root's and `workers` are to be somebody else.
-fn open(path: &Path, workers: Option<&Identity>) -> std::io::Result<File> {
+pub(super) fn open(path: &Path, workers: Option<&Identity>) -> std::io::Result<File> {
     if path == STDOUT {
         return lines::stdout();
     }
@@ -121,11 +121,17 @@ fn open(path: &Path, workers: Option<&Identity>) -> std::io::Result<File> {
 }
 
 impl Primary {
-    /// Opens the access log again and has every worker go on there. One that cannot be opened
-    /// leaves all as it is.
+    /// Opens the files again that lines of programs go to; and the access log, where every worker
+    /// goes on then. One that cannot be opened leaves all as it is.
     pub(super) fn reopen_logs(&mut self) {
+        // First: others may write where it goes.
+        let own = self.reopen_own_log();
+        let reopened = self.reopen_output(own) || own;
         let Some(path) = self.rules.access_log.as_deref() else {
-            return log::info!("no logs to reopen");
+            if !reopened {
+                log::info!("no logs to reopen");
+            }
+            return;
         };
         let shown = path.display();
         match open(path, self.rules.settings.identity.as_ref()) {

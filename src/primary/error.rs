@@ -40,6 +40,13 @@ pub enum Error {
     Failed(String),
     /// It ran, and a threshold was missed.
     Missed(String),
+    /// A cluster in another process has failed.
+    Elsewhere {
+        /// The status that it ended with.
+        status: u8,
+        /// Which, and what was wrong.
+        what: String,
+    },
     /// The system refused something.
     Io {
         /// What was tried.
@@ -61,6 +68,7 @@ impl Error {
             Self::Unreachable { .. } => 6,
             Self::Missed(_) => 7,
             Self::Refused(_) => 8,
+            Self::Elsewhere { status, .. } => *status,
             Self::Failed(_) | Self::Io { .. } => 1,
         }
     }
@@ -78,7 +86,8 @@ impl fmt::Display for Error {
             | Self::Configuration(what)
             | Self::Failed(what)
             | Self::Missed(what)
-            | Self::Refused(what) => f.write_str(what),
+            | Self::Refused(what)
+            | Self::Elsewhere { what, .. } => f.write_str(what),
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Crashing { deaths, last } => write!(
                 f,
@@ -105,7 +114,8 @@ impl std::error::Error for Error {
             | Self::Crashing { .. }
             | Self::Failed(_)
             | Self::Missed(_)
-            | Self::Refused(_) => None,
+            | Self::Refused(_)
+            | Self::Elsewhere { .. } => None,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What one worker has been handed and has not taken yet.
 //!
 //! Owns the primary's copies: each is kept until the worker's word on the board says that it took
-//! the connection, so that what a dead or stopped worker never took goes to another.
+//! the connection, or a program has answered, so that what a dead or stopped worker never took goes
+//! to another.
 
 use super::rendezvous::Affinity;
 use crate::board::Slot;
-use crate::ipc::{HAND, Handed};
+use crate::ipc::Handed;
 use crate::sys::listener::Peer;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -43,6 +44,17 @@ impl Arrival {
     }
 }
 
+/// What a program's word for a connection comes to.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It has taken it.
+    Taken,
+    /// It will not have it, so another should.
+    Refused(Box<Arrival>),
+    /// There was no such question.
+    Unasked,
+}
+
 /// The hand of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Hand {
@@ -67,9 +79,25 @@ impl Hand {
         }
     }
 
-    /// How many more it may be handed.
-    pub(super) fn room(&self) -> usize {
-        HAND.saturating_sub(self.untaken.len())
+    /// A program has answered for the connection with this number, from 0 in the order of handing
+    /// over: it has it from now on (`accepted`), or will not have it and it comes back. Nothing
+    /// where it was not asked.
+    pub(super) fn answer(&mut self, connection: u64, accepted: bool) -> Answer {
+        // It has one at a time, and answers in that order where it has more.
+        let asked = self.handed.checked_sub(self.untaken.len() as u64);
+        if asked != Some(connection) {
+            return Answer::Unasked;
+        }
+        match self.untaken.pop_front() {
+            None => Answer::Unasked,
+            Some(_) if accepted => Answer::Taken,
+            Some((arrival, _)) => Answer::Refused(Box::new(arrival)),
+        }
+    }
+
+    /// How many more it may be handed, of so many at `most`.
+    pub(super) fn room(&self, most: usize) -> usize {
+        most.saturating_sub(self.untaken.len())
     }
 
     /// How many it has not taken.
@@ -123,6 +151,7 @@ impl Hand {
 mod tests {
     use super::*;
     use crate::board::Board;
+    use crate::ipc::HAND;
     use std::fs::File;
 
     fn arrivals(count: u32) -> impl Iterator<Item = Arrival> {
@@ -136,18 +165,51 @@ mod tests {
         let now = Instant::now();
         let mut hand = Hand::default();
         hand.add(arrivals(5), now);
-        assert_eq!(hand.room(), HAND - 5);
+        assert_eq!(hand.room(HAND), HAND - 5);
         assert!(slot.take(0) && slot.take(1));
         hand.settle(&slot);
-        assert_eq!(hand.room(), HAND - 3);
+        assert_eq!(hand.room(HAND), HAND - 3);
         assert_eq!(hand.waiting_since(), Some(now));
         let back = hand.take_back(&slot);
         let numbers: Vec<_> = back.iter().map(|arrival| arrival.listener).collect();
         assert_eq!(numbers, [2, 3, 4]);
         assert!(!slot.take(2), "the worker comes too late");
-        assert_eq!(hand.room(), HAND);
+        assert_eq!(hand.room(HAND), HAND);
         hand.add(arrivals(2), now);
         assert!(slot.take(5));
+        assert_eq!(hand.into_untaken(&slot).len(), 1);
+    }
+
+    #[test]
+    fn programs_answer_for_each() {
+        let slot = Board::new().unwrap().slot(0);
+        let now = Instant::now();
+        let mut hand = Hand::default();
+        let said = |hand: &mut Hand, connection, accepted| match hand.answer(connection, accepted) {
+            Answer::Taken => "taken".to_owned(),
+            Answer::Refused(arrival) => format!("refused {}", arrival.listener),
+            Answer::Unasked => "unasked".to_owned(),
+        };
+        assert_eq!(said(&mut hand, 0, true), "unasked");
+        let cases = [
+            (0, true, "taken"),
+            (1, false, "refused 0"),
+            (2, true, "taken"),
+        ];
+        for (connection, accepted, expected) in cases {
+            hand.add(arrivals(1), now);
+            assert_eq!(hand.room(1), 0);
+            for wrong in [connection + 1, u64::MAX] {
+                assert_eq!(said(&mut hand, wrong, accepted), "unasked");
+            }
+            assert_eq!(said(&mut hand, connection, accepted), expected);
+            assert_eq!(said(&mut hand, connection, accepted), "unasked", "twice");
+            assert_eq!(hand.room(1), 1);
+        }
+        // What it leaves unanswered when it dies is another's.
+        hand.add(arrivals(1), now);
+        hand.settle(&slot);
+        assert_eq!(hand.waiting_since(), Some(now));
         assert_eq!(hand.into_untaken(&slot).len(), 1);
     }
 }

@@ -5,17 +5,24 @@ use super::hands::Arrival;
 use super::members::{Member, Recruit};
 use super::supervisor::{Death, Then};
 use super::vessel::{Carrier, Exit, Launched};
-use super::{Error, Event, Mode, Primary, Result};
+use super::{Error, Event, Primary, Result};
 use crate::board::SLOTS;
 use crate::ipc::Channel;
 use crate::metrics::Counters;
 use crate::net::register_reader;
 use crate::net::token::FIRST;
 use crate::server::sticky::Sticky;
-use crate::sys::{proc, process};
+use crate::sys::proc;
 use crate::worker::{Seat, WorkerId};
 use std::collections::BTreeMap;
 use std::io;
+
+/// How executing fails where there is no such program, or none that this system or user can execute.
+const NEVER_EXECUTED: [io::ErrorKind; 3] = [
+    io::ErrorKind::NotFound,
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::Unsupported,
+];
 
 /// What the dead have done, and what was lost with them.
 #[derive(Debug, Default)]
@@ -50,22 +57,35 @@ impl Primary {
         match self.launch(place, id, generation) {
             Ok(Ok(seat)) => return Ok(Some(seat)),
             Ok(Err((carrier, recruit, slot))) => self.enlist(carrier, *recruit, slot),
-            // Nothing will change while this process has threads; but those that serve go on.
-            Err(source)
-                if source.kind() == io::ErrorKind::Unsupported && self.members.is_empty() =>
-            {
-                let what = "forking a worker";
-                return Err(Error::Io { what, source });
+            Err(source) if self.is_in_vain(source.kind()) => {
+                return Err(match self.rules.program {
+                    Some(_) => Error::Failed(source.to_string()),
+                    None => Error::io("forking a worker")(source),
+                });
             }
             Err(error) => {
                 log::error!("worker {id} cannot be launched: {error}");
                 let exit = Exit::Failed(format!("cannot be launched: {error}"));
                 self.last_exit = exit.to_string();
+                self.programs.refusals.ends(id);
                 self.supervisor.exited(id, Death::Crash, self.reactor.now());
                 self.gone(id, 0, &exit);
             }
         }
         Ok(None)
+    }
+
+    /// Whether no launch will ever do better than one that failed so.
+    fn is_in_vain(&self, failed: io::ErrorKind) -> bool {
+        if self.rules.program.is_none() {
+            // Nothing will change while this process has threads; but those that serve go on.
+            return failed == io::ErrorKind::Unsupported && self.members.is_empty();
+        }
+        // A program that was there once may come back: somebody is replacing it. And what the
+        // application forks by itself is its own affair.
+        self.supervisor.managed()
+            && self.past.launched.is_empty()
+            && NEVER_EXECUTED.contains(&failed)
     }
 
     /// In the child the seat; in the parent what carries the worker, and the number of its slot.
@@ -78,9 +98,24 @@ impl Primary {
     ) -> io::Result<std::result::Result<Box<Seat>, (Carrier, Box<Recruit>, usize)>> {
         let number = (0..SLOTS).find(|number| !self.slots.contains(number));
         let number = number.ok_or_else(|| io::Error::other("the scoreboard is full"))?;
-        let (ours, theirs) = Channel::pair()?;
         let slot = self.board.slot(number);
         slot.clear();
+        if let Some(program) = self.rules.program.clone() {
+            let started = self.launch_program(&program, id, place)?;
+            let recruit = Recruit {
+                id,
+                place,
+                generation,
+                handle: self.handle.add(id),
+                channel: started.channel,
+                slot,
+                // It does not show on the board that its loop turns.
+                heartbeat: None,
+                program: Some(Box::new(started.child)),
+            };
+            return Ok(Err((started.carrier, Box::new(recruit), number)));
+        }
+        let (ours, theirs) = Channel::pair()?;
         let mut settings = self.rules.settings.clone();
         settings.env.extend(self.env_of(id));
         settings.place = place;
@@ -110,6 +145,7 @@ impl Primary {
             channel: ours,
             slot,
             heartbeat: self.rules.settings.heartbeat,
+            program: None,
         };
         Ok(Err((carrier, Box::new(recruit), number)))
     }
@@ -123,6 +159,7 @@ impl Primary {
         let token = FIRST + id.0 as usize;
         let heard = register_reader(self.reactor.registry(), &member.channel, token);
         self.members.add(member);
+        self.begin_output(id);
         log::debug!("worker {id} is forked");
         self.tell(&Event::Fork { worker: id });
         self.send_messages(id);
@@ -165,15 +202,21 @@ impl Primary {
             member.buried = true;
         }
         self.hear_out(id);
+        self.hear_last_output(id);
         self.disconnected(id);
-        let Some(member) = self.members.remove(id) else {
+        let Some(mut member) = self.members.remove(id) else {
             return;
         };
         self.slots.remove(&member.number);
         self.ports.forget(self.reactor.registry(), id);
+        if member.is_program() {
+            // What it alone had asked for is open still, and nobody would ever accept there.
+            self.close_unused_later();
+        }
         let now = self.reactor.now();
         let cause = self.cause(exit);
         let (how, death) = judge(exit, cause);
+        self.programs.refusals.ends(id);
         let then = self.supervisor.exited(id, death, now);
         let next = match then {
             Then::Wait(at) => format!("; forking another in {:?}", at - now),
@@ -181,13 +224,14 @@ impl Primary {
             Then::Nothing => String::new(),
         };
         let voluntary = member.handle.is_leaving();
-        if exit.in_order() {
+        let in_order = exit.in_order() || (voluntary && member.ends_by(exit, self.kill_signal()));
+        if in_order {
             log::info!("{member} exited: {how}{next}");
         } else {
             log::warn!("{member} died: {how}{next}");
         }
         member.log_figures();
-        self.remember(&member, exit.in_order());
+        self.remember(&member, in_order);
         let pid = member.carrier.pid().as_raw();
         let untaken = member.hand.into_untaken(&member.slot);
         if !untaken.is_empty() {
@@ -216,6 +260,7 @@ impl Primary {
     /// and of those that only workers wanted which are gone or about to go.
     pub(super) fn drop_hopeless(&mut self) {
         let (ports, members) = (&self.ports, &self.members);
+        let programs = self.rules.program.is_some();
         let hopeful = |arrival: &Arrival| {
             let number = arrival.listener;
             let asked = |id| {
@@ -224,7 +269,9 @@ impl Primary {
                     .is_some_and(|port| port.users.contains(&id))
             };
             let mut stay = members.iter().filter(|member| !member.leaving);
-            ports.is_configured(number)
+            // Where programs listen, others will that come in their place.
+            let kept = programs && ports.get(number).is_some();
+            kept || ports.is_configured(number)
                 || stay.any(|member| member.listens.contains(&number) || asked(member.id))
         };
         self.waiting.retain(hopeful);
@@ -276,22 +323,12 @@ impl Primary {
         self.memory_kills = Some(kills);
         (kills > before).then_some("killed for want of memory in its control group")
     }
+}
 
-    /// As process number 1, whatever lost its parent is a child of this one: it is buried here, and
-    /// is nobody's worker. To be called when the workers that have ended are buried: the kernel
-    /// shows one dead child at a time, and behind a worker it would show no other.
-    pub(super) fn reap_strangers(&mut self) {
-        if process::pid().as_raw() != 1 || self.rules.mode == Mode::Threads {
-            return;
-        }
-        while let Ok(Some(pid)) = process::peek_ended() {
-            let worker = self.members.iter().any(|one| one.carrier.is(pid));
-            let trial = self.trial.as_ref().is_some_and(|trial| trial.is(pid));
-            if worker || trial || process::try_wait(pid).is_err() {
-                return;
-            }
-            log::debug!("process {pid}, which was nobody's, is buried");
-        }
+impl Member {
+    /// Whether that is how it ends that was told to go by a signal, and has no other way.
+    fn ends_by(&self, exit: &Exit, signal: i32) -> bool {
+        self.program.is_some() && exit.numbers().1 == Some(signal)
     }
 }
 

@@ -1,21 +1,24 @@
 //! The primary's view of its workers.
 //!
-//! Owns who is there, what each was handed and told, and dealing among those that have room;
-//! leaves when to do so to the loop.
+//! Owns who is there, what each was handed and told; dealing among those that have room is in
+//! `dealing`. Leaves when to do so to the loop.
+
+mod dealing;
+
+pub(super) use dealing::Bounds;
 
 use super::handle::WorkerHandle;
 use super::hands::{Arrival, Hand};
-use super::rendezvous::Affinity;
-use super::scheduler::{Candidate, Choice, Round, SchedulingPolicy};
+use super::program;
 use super::vessel::{Carrier, Exit};
 use crate::board::Slot;
 use crate::ipc::user::{Inbox, Outbox};
-use crate::ipc::{Channel, HAND_BYTES, Message, Received, is_gone};
+use crate::ipc::{Ask, Channel, HAND, HAND_BYTES, Message, Received, is_gone};
 use crate::metrics;
-use crate::net::deregister;
+use crate::net::{Few, deregister};
 use crate::sys::socket;
 use crate::worker::WorkerId;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,6 +28,10 @@ use std::time::{Duration, Instant};
 /// longer, stands still: it is passed over, and what it has not taken goes to others.
 pub(super) const STANDSTILL: Duration = Duration::from_millis(200);
 
+/// Lines about where one worker cannot listen, in ten seconds: one that asks forever must not fill the
+/// log.
+const MOST_REFUSALS: u32 = 8;
+
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -32,10 +39,18 @@ pub(super) struct Member {
     pub(super) place: usize,
     pub(super) generation: u32,
     pub(super) carrier: Carrier,
+    /// What else there is of one that is a program.
+    pub(super) program: Option<Box<program::Child>>,
     /// What the application sees of it.
     pub(super) handle: WorkerHandle,
+    /// What the primary knows of one that is a program.
+    pub(super) conduct: program::Conduct,
     /// The numbers of the listeners that it listens on.
     pub(super) listens: BTreeSet<u32>,
+    /// Those of them that it, a program, accepts from by itself.
+    pub(super) shares: BTreeSet<u32>,
+    /// Until when it, a program, is dealt nothing of a listener where it has refused.
+    pub(super) rests: BTreeMap<u32, Instant>,
     /// It listens on all that the settings name.
     pub(super) ready: bool,
     /// When it was launched.
@@ -52,6 +67,8 @@ pub(super) struct Member {
     deaf: bool,
     /// It stood still when its loop had made so many turns.
     pub(super) still_at: Option<u64>,
+    /// The same of a program, whose turns nobody sees: it is believed until then.
+    pub(super) still_until: Option<Instant>,
     /// How many turns its loop had made when that number was last seen to change.
     pub(super) beat: (u64, Instant),
     /// How often an idle loop of it turns, if it does.
@@ -68,6 +85,8 @@ pub(super) struct Member {
     pub(super) hand: Hand,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
+    /// What is said of where it cannot listen.
+    refusals: Few,
 }
 
 impl fmt::Display for Member {
@@ -86,6 +105,7 @@ pub(super) struct Recruit {
     pub(super) channel: Channel,
     pub(super) slot: Slot,
     pub(super) heartbeat: Option<Duration>,
+    pub(super) program: Option<Box<program::Child>>,
 }
 
 impl Member {
@@ -95,8 +115,12 @@ impl Member {
             place: recruit.place,
             generation: recruit.generation,
             carrier,
+            program: recruit.program,
             handle: recruit.handle,
+            conduct: program::Conduct::default(),
             listens: BTreeSet::new(),
+            shares: BTreeSet::new(),
+            rests: BTreeMap::new(),
             ready: false,
             since: now,
             leaving: false,
@@ -105,6 +129,7 @@ impl Member {
             hung_up: false,
             deaf: false,
             still_at: None,
+            still_until: None,
             beat: (0, now),
             heartbeat: recruit.heartbeat,
             buried: false,
@@ -115,7 +140,19 @@ impl Member {
             hand: Hand::default(),
             outbox: Outbox::default(),
             inbox: Inbox::default(),
+            refusals: Few::of(MOST_REFUSALS, Duration::from_secs(10)),
         }
+    }
+
+    /// Whether it is a program of another kind.
+    pub(super) fn is_program(&self) -> bool {
+        self.program.is_some()
+    }
+
+    /// Whether connections of `listener` may be its own at `now`.
+    pub(super) fn takes(&self, listener: u32, now: Instant) -> bool {
+        let rests = self.rests.get(&listener).is_some_and(|until| *until > now);
+        self.listens.contains(&listener) && !rests
     }
 
     /// Reads what it says.
@@ -165,8 +202,21 @@ impl Member {
     }
 
     /// Logs what it has done by its own account.
-    pub(super) fn log_figures(&self) {
+    pub(super) fn log_figures(&mut self) {
+        let unsaid = self.refusals.rest();
+        self.log_refusals(unsaid);
         let (counters, _) = self.slot.read();
+        if self.is_program() {
+            // All that is known, where it accepts nothing by itself.
+            if counters.connections > 0 {
+                log::info!(
+                    "worker {} took {} connections",
+                    self.id,
+                    counters.connections
+                );
+            }
+            return;
+        }
         let micros = |q| metrics::quantile(&counters.latency, q).unwrap_or(0);
         log::info!(
             "worker {} took {} connections and answered {} requests, p50 {} µs, p99 {} µs",
@@ -184,6 +234,21 @@ impl Member {
         self.leaving = true;
     }
 
+    /// Says where it cannot listen, and why.
+    pub(super) fn cannot_listen(&mut self, ask: &Ask, why: &str, now: Instant) {
+        let before = self.refusals.overdue(now);
+        self.log_refusals(before);
+        if self.refusals.admits(now) {
+            log::warn!("{self} cannot listen on {ask}: {why}");
+        }
+    }
+
+    fn log_refusals(&self, unsaid: Option<u64>) {
+        if let Some(unsaid) = unsaid {
+            log::warn!("{self} was refused {unsaid} listeners more");
+        }
+    }
+
     /// Tells it to finish what it has, its hand included, and to go. It stays for the application's
     /// messages that it has yet to get, and for nothing that all are told.
     pub(super) fn disconnect(&mut self, hand_back: bool) {
@@ -196,6 +261,9 @@ impl Member {
     /// Whether its loop stands still at `now`.
     pub(super) fn stands_still(&self, now: Instant) -> bool {
         let too_long = STANDSTILL.as_millis() as u64;
+        if self.still_until.is_some_and(|until| until > now) {
+            return true;
+        }
         if self
             .still_at
             .is_some_and(|turns| turns == self.slot.turns())
@@ -226,7 +294,13 @@ impl Member {
     /// How many connections it may be handed, if it may have `limit` open.
     fn room(&self, limit: usize) -> usize {
         let free = self.most(limit).saturating_sub(self.open());
-        self.hand.room().min(free)
+        // A program says when it has taken one, and is not handed another before; nor while older
+        // lines wait, which it would have to overtake.
+        let most = match self.is_program() {
+            true => usize::from(self.channel.count_unsent() == 0),
+            false => HAND,
+        };
+        self.hand.room(most).min(free)
     }
 
     /// Hands it `pile`; gives back what it could not be handed.
@@ -259,15 +333,6 @@ impl Member {
         }
         pile
     }
-}
-
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Of one worker.
-    pub(super) open: usize,
-    /// That wait for one.
-    pub(super) patient: usize,
 }
 
 /// All workers, in the order of their ids.
@@ -329,46 +394,13 @@ impl Members {
         ended.collect()
     }
 
-    /// How many connections of `listener` those that listen there may be handed together, if they
-    /// will have `more` beside these.
-    pub(super) fn room(&mut self, limit: usize, listener: u32, more: usize) -> usize {
-        let (mut hands, mut free) = (0, 0_usize);
-        for member in self.0.values_mut() {
-            if member.listens.contains(&listener) {
-                member.hand.settle(&member.slot);
-                let room = member.room(limit);
-                hands += room;
-                if room > 0 {
-                    free = free.saturating_add(limit.saturating_sub(member.open()));
-                }
-            }
-        }
-        hands.min(free.saturating_sub(more))
-    }
-
-    /// Whether somebody listens at both of these listeners, so that connections of one take room
-    /// of the other.
-    pub(super) fn meet(&self, one: u32, other: u32) -> bool {
-        let listens =
-            |member: &Member| member.listens.contains(&one) && member.listens.contains(&other);
-        one == other || self.0.values().any(listens)
-    }
-
-    /// The listeners whose connections somebody may be handed.
-    pub(super) fn listeners_with_room(&self, limit: usize) -> BTreeSet<u32> {
-        let with_room = self.0.values().filter(|member| member.room(limit) > 0);
-        with_room
-            .flat_map(|member| member.listens.iter().copied())
-            .collect()
-    }
-
     /// Sends what some of them had no room for before; whether anything still waits.
     pub(super) fn flush(&mut self) -> bool {
         let mut unsent = false;
         for member in self
             .0
             .values_mut()
-            .filter(|member| member.channel.has_unsent() || member.owed > 0)
+            .filter(|one| one.channel.has_unsent() || one.owed > 0 || one.conduct.has_texts())
         {
             match member.channel.flush() {
                 Ok(all) => unsent |= !all,
@@ -376,109 +408,10 @@ impl Members {
                 Err(_) => unsent = true,
             }
             member.acknowledge();
+            if member.is_program() {
+                member.send_texts();
+            }
         }
         unsent
-    }
-
-    /// Whether any of them was handed something that it has not taken.
-    pub(super) fn any_untaken(&mut self) -> bool {
-        self.0.values_mut().any(|member| {
-            member.hand.settle(&member.slot);
-            member.hand.waiting_since().is_some()
-        })
-    }
-
-    /// Takes back what workers that stand still have not taken, if another could take it.
-    /// Where they are `sticky`, those that belong to one stay with it, unless it goes or there is
-    /// a successor.
-    pub(super) fn take_back(&mut self, sticky: bool, now: Instant) -> Vec<Arrival> {
-        let mut back = Vec::new();
-        let serving = self.0.values().filter(|member| member.serves(now));
-        let heirs: Vec<_> = serving.map(|member| (member.place, member.id)).collect();
-        if heirs.is_empty() {
-            return back;
-        }
-        for member in self.0.values_mut() {
-            member.hand.settle(&member.slot);
-            let waits = member.hand.waiting_since();
-            if waits.is_some_and(|since| now.saturating_duration_since(since) >= STANDSTILL) {
-                // Until it moves again it is not worth another try.
-                member.still_at = Some(member.slot.turns());
-                let heir = |heir: &(usize, WorkerId)| heir.0 == member.place && heir.1 > member.id;
-                let stay = sticky && !member.leaving && !heirs.iter().any(heir);
-                if stay && !member.hand.has_free() {
-                    continue;
-                }
-                let taken = member.hand.take_back(&member.slot);
-                log::debug!("{member} stands still: {} connections go on", taken.len());
-                back.extend(taken);
-            }
-        }
-        back
-    }
-
-    /// Deals `waiting`, as far as there is room at workers that listen where each came in. So many
-    /// as are `patient` wait for the one whose they are, if it has much to take.
-    pub(super) fn deal(
-        &mut self,
-        waiting: &mut VecDeque<Arrival>,
-        round: &mut Round,
-        policy: &SchedulingPolicy,
-        bounds: Bounds,
-        now: Instant,
-    ) {
-        let Bounds { open, patient } = bounds;
-        let mut members: Vec<&mut Member> = self.0.values_mut().collect();
-        let mut candidates: Vec<Candidate> = members
-            .iter_mut()
-            .map(|member| {
-                member.hand.settle(&member.slot);
-                Candidate {
-                    id: member.id,
-                    place: member.place,
-                    room: member.room(open),
-                    open: member.open(),
-                    most: member.most(open),
-                    still: member.stands_still(now),
-                }
-            })
-            .collect();
-        let mut room: usize = candidates.iter().map(|one| one.room).sum();
-        let mut piles: Vec<Vec<Arrival>> = members.iter().map(|_| Vec::new()).collect();
-        let (mut left, mut late) = (Vec::new(), 0);
-        while room > 0
-            && let Some(mut arrival) = waiting.pop_front()
-        {
-            let listens = |index: usize| members[index].listens.contains(&arrival.listener);
-            let patient = late < patient;
-            arrival.late = false;
-            match round.pick(&candidates, policy, arrival.affinity, patient, listens) {
-                Choice::Who(index) => {
-                    let named = arrival.affinity.and_then(Affinity::place);
-                    arrival.handed.strayed =
-                        named.is_some_and(|place| place != candidates[index].place);
-                    candidates[index].room -= 1;
-                    candidates[index].open += 1;
-                    room -= 1;
-                    piles[index].push(arrival);
-                }
-                Choice::Later => {
-                    late += 1;
-                    arrival.late = true;
-                    left.push(arrival);
-                }
-                Choice::Nobody => left.push(arrival),
-            }
-        }
-        for arrival in left.into_iter().rev() {
-            waiting.push_front(arrival);
-        }
-        for (member, pile) in members.iter_mut().zip(piles) {
-            if pile.is_empty() {
-                continue;
-            }
-            // What one could not be handed is offered to all again.
-            waiting.extend(member.hand_over(pile, now));
-        }
     }
 }

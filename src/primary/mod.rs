@@ -10,6 +10,7 @@
 //! [`Cluster`] is what users build one with. May use everything below.
 
 mod begin;
+mod beside;
 mod broadcast;
 mod cluster;
 #[cfg(feature = "control")]
@@ -32,6 +33,11 @@ mod link;
 mod members;
 mod peek;
 mod ports;
+#[cfg(feature = "programs")]
+mod program;
+#[cfg(not(feature = "programs"))]
+#[path = "no_program.rs"]
+mod program;
 mod rendezvous;
 mod scheduler;
 mod steering;
@@ -49,10 +55,14 @@ mod watch;
 mod wishes;
 mod workers;
 
+#[cfg(feature = "cli")]
+pub(crate) use beside::Beside;
 pub use cluster::Cluster;
 pub use error::{Error, Result};
 pub use event::{Event, Reload, Settings};
 pub use handle::{ClusterHandle, WorkerHandle, WorkerState};
+#[cfg(feature = "programs")]
+pub use program::{Program, Protocol};
 pub use scheduler::SchedulingPolicy;
 pub use vessel::Mode;
 pub use workers::Workers;
@@ -60,6 +70,8 @@ pub use workers::Workers;
 use crate::app::App;
 use crate::board::Board;
 use crate::net::token::FIRST;
+#[cfg(feature = "programs")]
+use crate::net::token::NOTICES;
 use crate::net::{Reactor, Ready};
 use crate::sys::process;
 use crate::sys::signal::{
@@ -73,6 +85,9 @@ use link::{LINK, Link};
 use members::Members;
 use peek::{Peeks, is_peeked};
 use ports::Ports;
+#[cfg(not(feature = "programs"))]
+use program::Program;
+use program::{Output, is_output};
 use scheduler::Round;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -101,6 +116,11 @@ enum Wake {
     Trial,
     /// Something on the way to other clusters.
     Link(Ready),
+    /// A worker that is a program says how it is.
+    #[cfg(feature = "programs")]
+    Notice(WorkerId),
+    /// A worker that is a program has written something.
+    Output(Ready),
 }
 
 /// How the loop ended.
@@ -114,6 +134,8 @@ enum Ended {
 /// What workers are told and the primary goes by, beside what may change.
 struct Rules {
     mode: Mode,
+    /// What workers are, if not of our own kind.
+    program: Option<Arc<Program>>,
     /// What every worker is told; some of it is made out for each.
     settings: crate::worker::Settings,
     on_worker: Option<OnWorker>,
@@ -139,6 +161,7 @@ struct Primary {
     rules: Rules,
     policy: SchedulingPolicy,
     observer: Option<Observer>,
+    beside: Option<Box<dyn beside::Beside>>,
     handle: ClusterHandle,
     reactor: Reactor,
     signals: SignalFd,
@@ -148,6 +171,8 @@ struct Primary {
     console: Option<Console>,
     /// What a service manager is told.
     service: systemd::State,
+    /// Whose the ids are that programs have made.
+    owned: program::Owned,
     /// When this cluster began.
     began: Instant,
     members: Members,
@@ -190,9 +215,13 @@ struct Primary {
     past: Past,
     /// What is executed to take over from this program, and its trial.
     program: PathBuf,
+    /// What is known of workers that are programs.
+    programs: program::State,
     trial: Option<Trial>,
     /// The way to other clusters, where there is one.
     link: Link,
+    /// What workers write that are programs.
+    output: Option<Output>,
     /// The trial went well: the next program takes over at the end of the turn.
     willing: bool,
     /// This program has taken over workers of another, which it replaces.
@@ -217,6 +246,7 @@ impl Primary {
             self.mind_the_listeners();
             self.keep_informed();
             self.send_to_link();
+            self.tend_output();
             self.reactor
                 .wait(self.deadline())
                 .map_err(Error::io("waiting for events"))?;
@@ -230,6 +260,9 @@ impl Primary {
                     Wake::Console(ready) => console.push(ready),
                     Wake::Trial => self.hear_trial(),
                     Wake::Link(ready) => self.hear_link(ready),
+                    #[cfg(feature = "programs")]
+                    Wake::Notice(id) => self.hear_notices(id),
+                    Wake::Output(ready) => self.hear_output(ready),
                 }
             }
             self.serve_console(&console);
@@ -257,6 +290,7 @@ impl Primary {
     fn reconcile(&mut self) -> Result<Option<Ended>> {
         loop {
             self.grant_wishes();
+            self.mind_programs();
             self.stop_when_dealt();
             self.conclude();
             let actions = self.supervisor.reconcile(self.reactor.now());
@@ -273,7 +307,10 @@ impl Primary {
         let wake = |ready: Ready| match ready.token {
             SIGNALS => Wake::Signals,
             TRIAL => Wake::Trial,
+            #[cfg(feature = "programs")]
+            token if token >= NOTICES => Wake::Notice(WorkerId((token - NOTICES) as u32)),
             token if is_peeked(token) => Wake::Peeked(ready),
+            token if is_output(token) => Wake::Output(ready),
             LINK => Wake::Link(ready),
             token if Console::owns(token) => Wake::Console(ready),
             token if token < FIRST => Wake::Listener(token),
@@ -299,6 +336,8 @@ impl Primary {
             self.console.as_ref().and_then(Console::deadline),
             self.trial.as_ref().map(Trial::until),
             self.link.deadline(),
+            self.output.as_ref().and_then(Output::deadline),
+            self.programs_deadline(),
         ];
         all.into_iter().flatten().min()
     }
@@ -317,16 +356,16 @@ impl Primary {
                     }
                 }
                 Action::Disconnect { id, hand_back } => {
-                    if let Some(member) = self.members.get_mut(id) {
-                        member.disconnect(hand_back);
+                    let programs = self.rules.program.is_some();
+                    match self.members.get_mut(id) {
+                        Some(_) if programs => self.see_off_program(id, hand_back),
+                        Some(member) => member.disconnect(hand_back),
+                        None => {}
                     }
                 }
                 Action::Kill(id) => self.kill(id),
                 Action::Finish => return Ok(Some(Ended::Stopped)),
-                Action::GiveUp { deaths } => {
-                    let last = std::mem::take(&mut self.last_exit);
-                    return Err(Error::Crashing { deaths, last });
-                }
+                Action::GiveUp { deaths } => return Err(self.hopeless(deaths)),
             }
         }
         Ok(None)
@@ -337,7 +376,7 @@ impl Primary {
             let wanted = self.supervisor.wanted();
             match signal {
                 SIGTERM | SIGINT | SIGQUIT => self.stop(),
-                SIGHUP => self.reload(),
+                SIGHUP => self.reload_or_later(),
                 SIGTTIN => self.scale_by_signal(wanted + 1),
                 SIGTTOU => self.scale_by_signal(wanted.saturating_sub(1)),
                 SIGUSR1 => self.reopen_logs(),
@@ -364,6 +403,7 @@ impl Primary {
         self.abandon_upgrade();
         self.close_console(failed);
         self.inform_of_the_end(failed);
+        self.finish_output();
         self.ports.close_all(self.reactor.registry());
         self.handle.clear();
         // A signal more while it was stopping has been heeded.

@@ -5,6 +5,7 @@
 //! worker: one that is bad, or too slow, is dealt in turn.
 
 use super::hands::Arrival;
+use super::program::Owned;
 use super::rendezvous::Affinity;
 use super::{Primary, SchedulingPolicy};
 use crate::http::{Head, HeadLimits, MAX_PROXY_BLOCK, Parsed, ProxyHeader, query_pairs};
@@ -39,6 +40,8 @@ pub(super) fn is_peeked(token: usize) -> bool {
 /// What is looked for in the first bytes of a connection.
 #[derive(Clone, Copy, Debug)]
 struct Sought<'a> {
+    /// Whose ids are that programs have made.
+    owned: &'a Owned,
     /// What says whose it is.
     what: What<'a>,
     /// A header of the PROXY protocol comes first.
@@ -103,7 +106,14 @@ impl Sought<'_> {
                 pairs.find_map(|(known, value)| (known == key).then_some(value))
             }
         };
-        Seen::Whose(value.map(|value| Affinity::of_value(value.as_bytes())))
+        let whose = |value: &str| {
+            let value = value.as_bytes();
+            match self.owned.place(value) {
+                Some(place) => Affinity::of_owned(value, place),
+                None => Affinity::of_value(value),
+            }
+        };
+        Seen::Whose(value.as_deref().map(whose))
     }
 
     /// Reads the request line of a head that is not all there, if all of that is.
@@ -240,6 +250,7 @@ impl Primary {
         };
         let limits = &self.rules.settings.limits;
         Some(Sought {
+            owned: &self.owned,
             what,
             announced,
             ip: match peer {

@@ -6,19 +6,28 @@
 //! socket is whose is left to `split`.
 
 mod asked;
+mod bind;
+mod datagrams;
+#[cfg(feature = "control")]
+mod restored;
 mod split;
 
 use super::scheduler::SchedulingPolicy;
 use crate::ipc::{Ask, Refusal};
 use crate::net::token::LISTENERS;
-use crate::net::{resume, url};
+use crate::net::url;
 use crate::server::gate::Gate;
+use crate::sys::datagram::DatagramSocket;
 use crate::sys::listener::{Address, Listener};
 use crate::worker::WorkerId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+#[cfg(feature = "programs")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "control")]
+pub(super) use restored::{First, Restored};
 pub(super) use split::Steering;
 
 /// How often an address that was lost is tried again.
@@ -42,26 +51,36 @@ pub(super) struct Port {
     pub(super) steering: Steering,
     /// Who listens there.
     pub(super) users: BTreeSet<WorkerId>,
+    /// What all who ask are told: the first one who had something to tell said so.
+    pub(super) data: Option<String>,
+    /// Its socket, if datagrams come to it and no connections.
+    pub(super) datagrams: Option<DatagramSocket>,
 }
 
 impl Port {
+    fn new(number: u32, address: Address, first: usize, ask: Option<Ask>) -> Self {
+        Self {
+            number,
+            configured: None,
+            ask,
+            address,
+            first,
+            beside: BTreeMap::new(),
+            alone: false,
+            steering: Steering::default(),
+            users: BTreeSet::new(),
+            data: None,
+            datagrams: None,
+        }
+    }
+
     /// Where it is, as users write it.
     pub(super) fn url(&self) -> String {
-        url(&self.address)
+        match self.datagrams {
+            None => url(&self.address),
+            Some(_) => format!("udp://{}", self.address),
+        }
     }
-}
-
-/// A listener of the program before this one.
-#[cfg(feature = "control")]
-#[derive(Debug)]
-pub(super) struct Restored {
-    pub(super) number: u32,
-    pub(super) configured: Option<String>,
-    pub(super) ask: Option<Ask>,
-    pub(super) first: Listener,
-    pub(super) beside: Vec<(usize, Listener)>,
-    pub(super) steering: Option<Steering>,
-    pub(super) users: BTreeSet<WorkerId>,
 }
 
 /// All of them.
@@ -80,6 +99,11 @@ pub(super) struct Ports {
     retry_at: Option<Instant>,
     /// What workers accept from by themselves has changed.
     untold: bool,
+    /// Where the primary has to deal, though by the policy workers accept by themselves.
+    dealt: BTreeSet<u32>,
+    /// What workers have asked for stays open when they die, as for programs: whoever comes in
+    /// their place asks again. Until [`Ports::close_unused`].
+    pub(super) keeps: bool,
 }
 
 impl Ports {
@@ -94,38 +118,9 @@ impl Ports {
             closed: BTreeSet::new(),
             retry_at: None,
             untold: false,
+            dealt: BTreeSet::new(),
+            keeps: false,
         }
-    }
-
-    /// Those of the program before this one. None is the settings' until [`Ports::add_again`].
-    ///
-    /// # Errors
-    ///
-    /// As epoll_ctl(2).
-    #[cfg(feature = "control")]
-    pub(super) fn restored(
-        registry: &mio::Registry,
-        all: Vec<Restored>,
-        next_number: u32,
-    ) -> io::Result<Self> {
-        let mut ports = Self::new();
-        for one in all {
-            ports.next_number = one.number;
-            let number = ports.insert(registry, one.first, one.ask)?;
-            for (place, listener) in one.beside {
-                let token = ports.keep(registry, listener, number)?;
-                if let Some(port) = ports.ports.get_mut(&number) {
-                    port.beside.insert(place, token);
-                }
-            }
-            if let Some(port) = ports.ports.get_mut(&number) {
-                port.steering = Steering::restored(one.steering, !port.beside.is_empty());
-                port.configured = one.configured;
-                port.users = one.users;
-            }
-        }
-        ports.next_number = next_number;
-        Ok(ports)
     }
 
     /// Adds a listener of the settings, in whose words it is `words`.
@@ -185,20 +180,17 @@ impl Ports {
         let address = listener.address().clone();
         let alone = listener.is_inherited() || matches!(address, Address::Unix(_));
         let first = self.keep(registry, listener, number)?;
-        self.next_number += 1;
-        let port = Port {
-            number,
-            configured: None,
-            ask,
-            address,
-            first,
-            beside: BTreeMap::new(),
+        Ok(self.enter(Port {
             alone,
-            steering: Steering::default(),
-            users: BTreeSet::new(),
-        };
+            ..Port::new(number, address, first, ask)
+        }))
+    }
+
+    fn enter(&mut self, port: Port) -> u32 {
+        let number = port.number;
+        self.next_number = number + 1;
         self.ports.insert(number, port);
-        Ok(number)
+        number
     }
 
     /// Keeps a socket, closed at first; its token.
@@ -213,6 +205,17 @@ impl Ports {
         self.by_token.insert(token, number);
         self.next_token += 1;
         Ok(token)
+    }
+
+    /// The sockets of the settings' listeners, for a program at `place` to inherit: its own where it
+    /// has one.
+    #[cfg(feature = "programs")]
+    pub(super) fn configured_sockets(&self, place: usize) -> Vec<BorrowedFd<'_>> {
+        let numbers = self.configured.iter();
+        let ports = numbers.filter_map(|number| self.ports.get(number));
+        let token = |port: &Port| *port.beside.get(&place).unwrap_or(&port.first);
+        let listeners = ports.filter_map(|port| self.gate.listener(token(port)));
+        listeners.map(AsFd::as_fd).collect()
     }
 
     /// How many listeners the settings name.
@@ -240,8 +243,11 @@ impl Ports {
         self.ports.values()
     }
 
-    /// Where the settings have the cluster listen.
+    /// Where the settings have the cluster listen; and where programs have it do so as well.
     pub(super) fn addresses(&self) -> Vec<String> {
+        if self.keeps {
+            return self.iter().map(Port::url).collect();
+        }
         let configured = self.configured.iter();
         configured
             .filter_map(|number| Some(self.ports.get(number)?.url()))
@@ -277,6 +283,7 @@ impl Ports {
                     None => self.make(registry, ask, words, dropped)?,
                 }
             }
+            Ask::Bind(bind) => self.find_bound(registry, bind, who, dropped)?,
         };
         if let Some(port) = self.ports.get_mut(&number) {
             port.users.insert(who);
@@ -291,19 +298,24 @@ impl Ports {
         words: &str,
         dropped: bool,
     ) -> Result<u32, Refusal> {
-        let made = self.ports.values().filter(|port| port.ask.is_some());
-        let listen = asked::judge(words, dropped, made.count())?;
+        let listen = asked::judge(words, dropped, self.count_asked())?;
         let listener = listen.bind().map_err(refusal)?;
         log::info!("listening on {} as well", url(listener.address()));
         let made = self.insert(registry, listener, Some(ask.clone()));
         made.map_err(refusal)
     }
 
-    /// A worker is gone: listeners that only workers wanted close with their last one.
+    /// How many listeners workers have had made.
+    fn count_asked(&self) -> usize {
+        self.iter().filter(|port| port.ask.is_some()).count()
+    }
+
+    /// A worker is gone: listeners that only workers wanted close with their last one, unless they
+    /// are kept.
     pub(super) fn forget(&mut self, registry: &mio::Registry, who: WorkerId) {
         let mut unused = Vec::new();
         for port in self.ports.values_mut() {
-            if port.users.remove(&who) && port.users.is_empty() && port.ask.is_some() {
+            if port.users.remove(&who) && port.is_unused() && !self.keeps {
                 unused.push(port.number);
             }
         }
@@ -384,7 +396,7 @@ impl Ports {
                 continue;
             };
             let address = listener.address();
-            match resume(listener) {
+            match listener.resume(self.backlog_of(token)) {
                 Ok(()) if self.closed.remove(&token) => {
                     log::info!("{address} is open again");
                     self.gate.set_deaf(registry, token, false);

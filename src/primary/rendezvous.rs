@@ -45,6 +45,13 @@ impl Affinity {
         }
     }
 
+    /// By what a client says, which is known to be of `place`.
+    pub(super) fn of_owned(value: &[u8], place: usize) -> Self {
+        match Self::of_value(value) {
+            Self::Place(_, key) | Self::Key(key) => Self::Place(place, key),
+        }
+    }
+
     /// By where it was until now.
     pub(super) fn of_place(place: usize) -> Self {
         Self::Place(place, mixed(place as u32 + 1))

@@ -11,7 +11,7 @@ use crate::net::token::FIRST;
 use crate::net::{deregister, register_reader, url};
 use crate::worker::WorkerId;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// Pieces that a worker may have under way, and then some; and what may wait to be said to one.
 const MOST_OWED: u32 = 64;
@@ -21,9 +21,10 @@ const MOST_UNSENT: usize = 4096;
 const MOST_HEARD: usize = 4096;
 
 impl Primary {
-    /// Hears one message of a worker.
+    /// Hears one message of a worker, and what came with it.
     pub(super) fn hear(&mut self, id: WorkerId) {
-        self.hear_once(id);
+        let unheard = |one: &Member| one.channel.has_unheard();
+        while self.hear_once(id) && self.members.get(id).is_some_and(unheard) {}
     }
 
     /// Hears all that a worker has said that is gone.
@@ -47,7 +48,8 @@ impl Primary {
 
     /// Whether there was a message.
     fn hear_once(&mut self, id: WorkerId) -> bool {
-        let leaving = |one: &Member| one.leaving && !one.hung_up && !one.buried;
+        let leaving =
+            |one: &Member| one.leaving && !one.hung_up && !one.buried && !one.is_program();
         if self.members.get(id).is_some_and(leaving) && self.holds_enough() {
             // It may be about to hand connections back: they wait in its channel.
             return self.hear_later(id);
@@ -65,6 +67,7 @@ impl Primary {
             Ok(Received::Closed) => {
                 member.hung_up(self.reactor.registry());
                 self.deaths = true;
+                self.program_hung_up(id);
                 self.disconnected(id);
             }
             Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
@@ -73,6 +76,11 @@ impl Primary {
             }
             Err(error) => {
                 log::error!("{member} cannot be understood: {error}");
+                if member.is_program() {
+                    // It is no Node program, or one that writes to its channel by itself. Nothing
+                    // that it says from here on would mean anything.
+                    member.hung_up(self.reactor.registry());
+                }
                 // What else it has said is worth hearing, once it is gone.
                 let gone = member.buried && error.kind() == io::ErrorKind::InvalidData;
                 self.kill(id);
@@ -124,8 +132,7 @@ impl Primary {
 
     /// Ends a worker that says much and hears nothing.
     fn see_that_it_listens(&mut self, id: WorkerId) {
-        let deaf =
-            |one: &&Member| one.owed > MOST_OWED || one.channel.unsent().count() > MOST_UNSENT;
+        let deaf = |one: &&Member| one.owed > MOST_OWED || one.channel.count_unsent() > MOST_UNSENT;
         if let Some(member) = self.members.get(id).filter(deaf) {
             log::error!("{member} does not listen to what it is told");
             self.kill(id);
@@ -140,13 +147,14 @@ impl Primary {
         }
     }
 
-    fn heard(&mut self, id: WorkerId, message: Message, with: Vec<OwnedFd>) {
+    pub(super) fn heard(&mut self, id: WorkerId, message: Message, with: Vec<OwnedFd>) {
         let Some(member) = self.members.get_mut(id) else {
             return;
         };
         match message {
             Message::Online => {
                 log::info!("{member} is online");
+                member.conduct.begins(self.reactor.now());
                 let pid = member.carrier.pid().as_raw();
                 member.handle.set_state(WorkerState::Online);
                 self.tell(&Event::Online { worker: id, pid });
@@ -172,9 +180,12 @@ impl Primary {
             Message::Disconnect { .. } => {
                 log::info!("{member} is leaving");
                 member.handle.set_leaving();
+                self.program_leaves(id);
                 // In a stop all are told, when what was accepted before has been dealt to them.
                 if self.stop_asked.is_none() && !self.supervisor.stopping() {
-                    member.leaving = true;
+                    if let Some(member) = self.members.get_mut(id) {
+                        member.leaving = true;
+                    }
                     self.supervisor.leaves(id, self.reactor.now());
                 }
             }
@@ -201,6 +212,12 @@ impl Primary {
                 member.outbox.took(pieces);
                 member.send_pieces();
                 self.report_queue(id);
+            }
+            Message::Close { .. }
+            | Message::Answered { .. }
+            | Message::Mine(_)
+            | Message::Text(_) => {
+                self.hear_program(id, message);
             }
             Message::Server { .. }
             | Message::Refused { .. }
@@ -245,14 +262,15 @@ impl Primary {
         let Some(member) = self.members.get(id) else {
             return;
         };
-        if member.handle.set_queued(member.outbox.queued()) {
+        let queued = member.outbox.queued() + member.conduct.queued();
+        if member.handle.set_queued(queued) {
             self.tell(&Event::Drain { worker: id });
         }
     }
 
     fn offer(&mut self, id: WorkerId, query: u32, ask: &Ask) {
         if self.is_stopping() {
-            return log::debug!("worker {id} comes too late for {ask:?}");
+            return log::debug!("worker {id} comes too late for {ask}");
         }
         let registry = self.reactor.registry();
         let dropped = self.rules.settings.identity.is_some();
@@ -263,13 +281,17 @@ impl Primary {
         let number = match found {
             Ok(number) => number,
             Err(why) => {
-                log::warn!("{member} cannot listen on {ask:?}: {}", why.why);
+                member.cannot_listen(ask, &why.why, self.reactor.now());
+                if member.is_program() {
+                    self.programs.refusals.note(id, ask, &why);
+                }
                 return member.say(&Message::Refused { query, why });
             }
         };
-        let Some(address) = self.ports.get(number).map(|port| port.address.clone()) else {
+        let Some(port) = self.ports.get(number) else {
             return;
         };
+        let (address, data) = (port.address.clone(), port.data.clone());
         let socket = self
             .ports
             .socket(registry, number, member.place, &self.policy);
@@ -278,9 +300,12 @@ impl Primary {
             listener: number,
             shared: socket.is_some(),
             address,
+            data,
         };
-        let with = socket.map(AsFd::as_fd);
-        match member.channel.send(&message, with.as_slice()) {
+        if member.is_program() && socket.is_some() {
+            member.shares.insert(number);
+        }
+        match member.channel.send(&message, socket.as_slice()) {
             Ok(()) => {}
             // It has ended by itself, or is about to: how, it should say by itself too.
             Err(error) if is_gone(&error) => log::debug!("{member} gets no listener: {error}"),
@@ -295,7 +320,9 @@ impl Primary {
     /// which cookie its clients are to come back. Also of those that it was offered and has not said yet that it listens on.
     pub(super) fn tell_policy(&mut self, id: WorkerId) {
         let registry = self.reactor.registry();
-        let Some(member) = self.members.get_mut(id).filter(|one| !one.leaving) else {
+        // Programs have no words for it.
+        let stays = |one: &&mut Member| !one.leaving && !one.is_program();
+        let Some(member) = self.members.get_mut(id).filter(stays) else {
             return;
         };
         let cookie = self.policy.cookie().map(str::to_owned);
@@ -306,18 +333,19 @@ impl Primary {
                 .ports
                 .socket(registry, listener, member.place, &self.policy);
             let shared = socket.is_some();
-            let with = socket.map(AsFd::as_fd);
-            member.say_with(&Message::Accept { listener, shared }, with.as_slice());
+            member.say_with(&Message::Accept { listener, shared }, socket.as_slice());
         }
     }
 
-    fn listening(&mut self, id: WorkerId, listener: u32) {
+    pub(super) fn listening(&mut self, id: WorkerId, listener: u32) {
         let (Some(member), Some(port)) = (self.members.get_mut(id), self.ports.get(listener))
         else {
             return;
         };
-        let address = url(&port.address);
+        let address = port.url();
         member.listens.insert(listener);
+        member.conduct.note_listening();
+        self.programs.note_listening();
         log::debug!("{member} is listening on {address}");
         member.handle.set_state(WorkerState::Listening);
         self.tell(&Event::Listening {
@@ -334,10 +362,12 @@ impl Primary {
         if let Some(member) = self.members.get_mut(id) {
             member.ready = true;
             member.beat = (member.slot.turns(), now);
-            log::info!(
-                "{member} is listening, {:?} after its fork",
-                now - member.since
-            );
+            let what = match member.is_program() && member.listens.is_empty() {
+                true => "taken for ready",
+                false => "listening",
+            };
+            let age = now - member.since;
+            log::info!("{member} is {what}, {age:?} after its fork");
         }
         if !self.announced && self.supervisor.all_listening() {
             self.announced = true;

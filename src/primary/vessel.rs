@@ -1,13 +1,15 @@
-//! What carries a worker: a forked process, or a thread of this one.
+//! What carries a worker: a forked process, a thread of this one, or a program that was executed.
 //!
 //! The only file that knows the [`Mode`]. Owns launching, ending and burying; all vessels run the
 //! same [`worker::run`].
 
 use crate::app::{App, panic_message};
 use crate::sys::cpu;
+#[cfg(feature = "programs")]
+use crate::sys::group;
 use crate::sys::process::{self, Forked, Pid};
 use crate::sys::signal::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SignalFd};
-use crate::worker::{self, Seat};
+use crate::worker::{self, Seat, WorkerId};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,6 +62,9 @@ pub(super) enum Launched {
 #[derive(Debug)]
 pub(super) enum Carrier {
     Process(Pid),
+    /// A program, which is the first of a group of processes.
+    #[cfg(feature = "programs")]
+    Program(Pid),
     /// None once joined.
     Thread(Option<JoinHandle<Exit>>),
 }
@@ -120,7 +125,7 @@ impl Mode {
                 let app = Arc::clone(app);
                 let name = format!("worker {}", seat.id);
                 let thread = std::thread::Builder::new().name(name).spawn(move || {
-                    place(&seat);
+                    place(seat.id, &seat.settings, seat.settings.place);
                     work(app, seat)
                 })?;
                 Ok(Launched::Parent(Carrier::Thread(Some(thread))))
@@ -129,16 +134,15 @@ impl Mode {
     }
 }
 
-/// Puts the thread that a worker runs on where the settings want it.
-fn place(seat: &Seat) {
-    let id = seat.id;
-    if seat.settings.pinned {
-        match cpu::pin(seat.settings.place) {
+/// Puts the thread that a worker of this place runs on where the settings want it.
+pub(super) fn place(id: WorkerId, settings: &worker::Settings, place: usize) {
+    if settings.pinned {
+        match cpu::pin(place) {
             Ok(cpu) => log::debug!("worker {id} keeps to CPU {cpu}"),
             Err(error) => log::warn!("worker {id} keeps to no CPU: {error}"),
         }
     }
-    if let Some(nice) = seat.settings.nice
+    if let Some(nice) = settings.nice
         && let Err(error) = cpu::renice(nice)
     {
         log::warn!("worker {id} cannot have the nice value {nice}: {error}");
@@ -165,7 +169,7 @@ pub(super) fn work_and_exit(app: Arc<App>, mut seat: Seat, parent: Pid) -> ! {
     let env = seat.settings.env.iter();
     process::set_variables(env.map(|(name, value)| (name.as_str(), value.as_str())));
     // While it may: a nice value below zero takes root.
-    place(&seat);
+    place(id, &seat.settings, seat.settings.place);
     // Before what follows: becoming another user forgets whom to tell of the parent's death.
     if let Some(identity) = &seat.settings.identity
         && let Err(error) = identity.assume()
@@ -204,18 +208,20 @@ impl Carrier {
     pub(super) fn pid(&self) -> Pid {
         match self {
             Self::Process(pid) => *pid,
+            #[cfg(feature = "programs")]
+            Self::Program(pid) => *pid,
             Self::Thread(_) => process::pid(),
         }
     }
 
     /// Whether it is a process, which signals reach.
     pub(super) fn is_process(&self) -> bool {
-        matches!(self, Self::Process(_))
+        !matches!(self, Self::Thread(_))
     }
 
     /// Whether it is this process.
     pub(super) fn is(&self, pid: Pid) -> bool {
-        matches!(self, Self::Process(own) if *own == pid)
+        self.is_process() && self.pid() == pid
     }
 
     /// How the worker ended, if it has. To be asked once after that. `hung_up` is whether its end of
@@ -227,6 +233,16 @@ impl Carrier {
     pub(super) fn try_wait(&mut self, hung_up: bool) -> io::Result<Option<Exit>> {
         match self {
             Self::Process(pid) => Ok(process::try_wait(*pid)?.map(Exit::Process)),
+            #[cfg(feature = "programs")]
+            Self::Program(pid) => {
+                if !process::has_ended(*pid)? {
+                    return Ok(None);
+                }
+                // What it started is of no use without it. Until it is waited for, its number is
+                // nobody else's.
+                let _ = group::signal(*pid, SIGKILL);
+                Ok(process::try_wait(*pid)?.map(Exit::Process))
+            }
             Self::Thread(thread) => {
                 let ended = thread.take_if(|thread| hung_up || thread.is_finished());
                 Ok(ended.map(|thread| {
@@ -238,7 +254,8 @@ impl Carrier {
         }
     }
 
-    /// Ends the worker at once; false for a thread, which cannot be ended from outside.
+    /// Ends the worker at once, a program with all that it started and that is still in its group;
+    /// false for a thread, which cannot be ended from outside.
     ///
     /// # Errors
     ///
@@ -246,7 +263,23 @@ impl Carrier {
     pub(super) fn kill(&self) -> io::Result<bool> {
         match self {
             Self::Process(pid) => process::kill(*pid, SIGKILL).map(|()| true),
+            #[cfg(feature = "programs")]
+            Self::Program(pid) => group::signal(*pid, SIGKILL).map(|()| true),
             Self::Thread(_) => Ok(false),
+        }
+    }
+
+    /// Asks a program to end: the one that was executed, which may have more to tell those that it
+    /// started. False for what is asked by its channel.
+    ///
+    /// # Errors
+    ///
+    /// As kill(2).
+    #[cfg(feature = "programs")]
+    pub(super) fn terminate(&self, signal: i32) -> io::Result<bool> {
+        match self {
+            Self::Program(pid) => process::kill(*pid, signal).map(|()| true),
+            Self::Process(_) | Self::Thread(_) => Ok(false),
         }
     }
 }

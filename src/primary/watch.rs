@@ -1,7 +1,7 @@
 //! Who stands still, or has grown too large: found on the scoreboard and in /proc, without asking
 //! the worker.
 
-use super::members::STANDSTILL;
+use super::members::{Member, STANDSTILL};
 use super::{Mode, Primary};
 use crate::http::Method;
 use crate::sys::listener::Listener;
@@ -12,6 +12,14 @@ use std::time::{Duration, Instant};
 
 /// How often memory is looked at.
 const WEIGH: Duration = Duration::from_secs(1);
+
+/// How long the primary accepts in the place of a program that left something waiting at a socket
+/// of its own.
+const STILL: Duration = Duration::from_secs(1);
+
+/// How often in the time that a program may stand still its socket's queue is looked at, beside the
+/// first time.
+const QUEUE_LOOKS: u32 = 8;
 
 /// Looks in the time that a worker may stand still: so many times exact is the finding.
 const LOOKS: u32 = 4;
@@ -27,11 +35,48 @@ pub(super) struct State {
     sockets: BTreeMap<usize, Option<u64>>,
     /// When to check those where something came.
     check_at: Option<Instant>,
+    /// The same of sockets whose worker is a program: how many have waited there since.
+    queues: BTreeMap<usize, Queue>,
+    /// When to look at those next.
+    queues_at: Option<Instant>,
+}
+
+/// How many connections wait in the socket of a program, whose turns nobody sees, look by look. One
+/// that accepts empties it again and again, however much comes; one that stands still does not.
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    looks: u32,
+    last: u32,
+    /// It was empty, or shorter than before: somebody accepts.
+    moves: bool,
+}
+
+impl Queue {
+    /// With so many that wait now.
+    fn new(waiting: u32) -> Self {
+        Self {
+            looks: 0,
+            last: waiting,
+            moves: waiting == 0,
+        }
+    }
+
+    fn look(&mut self, waiting: u32) {
+        self.looks += 1;
+        self.moves |= waiting == 0 || waiting < self.last;
+        self.last = waiting;
+    }
+
+    /// Whether the worker stands still, once that can be said.
+    fn verdict(&self) -> Option<bool> {
+        (self.looks >= QUEUE_LOOKS).then_some(!self.moves)
+    }
 }
 
 impl State {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.look_at, self.check_at].into_iter().flatten().min()
+        let all = [self.look_at, self.check_at, self.queues_at];
+        all.into_iter().flatten().min()
     }
 }
 
@@ -43,7 +88,9 @@ pub(super) fn heartbeat(timeout: Duration) -> Duration {
 impl Primary {
     /// How often the workers are looked at, if they are.
     fn period(&self) -> Option<Duration> {
-        let standing = self.rules.worker_timeout.map(heartbeat);
+        // Of programs nobody sees whether their loop turns.
+        let own = self.rules.program.is_none();
+        let standing = self.rules.worker_timeout.filter(|_| own).map(heartbeat);
         let memory = self.rules.max_memory.map(|_| WEIGH);
         [standing, memory].into_iter().flatten().min()
     }
@@ -54,6 +101,10 @@ impl Primary {
         if self.watch.check_at.is_some_and(|at| at <= now) {
             self.watch.check_at = None;
             self.check_sockets();
+        }
+        if self.watch.queues_at.is_some_and(|at| at <= now) {
+            self.watch.queues_at = None;
+            self.look_at_queues();
         }
         let Some(period) = self.period() else {
             return;
@@ -79,7 +130,8 @@ impl Primary {
         let Some(timeout) = self.rules.worker_timeout else {
             return;
         };
-        let Some(member) = self.members.get_mut(id).filter(|one| one.ready) else {
+        let seen = |one: &&mut Member| one.ready && !one.is_program();
+        let Some(member) = self.members.get_mut(id).filter(seen) else {
             return;
         };
         let turns = member.slot.turns();
@@ -161,15 +213,20 @@ impl Primary {
     pub(super) fn watch_sockets(&mut self) {
         let registry = self.reactor.registry();
         if !self.policy.splits() {
+            self.watch.queues.clear();
             for (token, _) in std::mem::take(&mut self.watch.sockets) {
                 self.ports.gate.unwatch(registry, token);
             }
             return;
         }
         let sockets: BTreeSet<usize> = self.ports.own_sockets().map(|(_, token)| token).collect();
-        self.watch
-            .sockets
-            .retain(|token, _| sockets.contains(token));
+        let State {
+            sockets: watched,
+            queues,
+            ..
+        } = &mut self.watch;
+        watched.retain(|token, _| sockets.contains(token));
+        queues.retain(|token, _| sockets.contains(token));
         for token in sockets {
             let unknown = !self.watch.sockets.contains_key(&token);
             if unknown && !self.ports.gate.is_open(token) {
@@ -183,6 +240,13 @@ impl Primary {
     pub(super) fn note_arrival(&mut self, token: usize) -> bool {
         if self.ports.gate.is_open(token) {
             return false;
+        }
+        if self.rules.program.is_some() {
+            let waiting = self.count_waiting(token);
+            self.watch.queues.insert(token, Queue::new(waiting));
+            let at = self.reactor.now() + STANDSTILL / QUEUE_LOOKS;
+            self.watch.queues_at.get_or_insert(at);
+            return true;
         }
         let turns = self.turns_of(token);
         if let Some(seen) = self.watch.sockets.get_mut(&token) {
@@ -222,6 +286,70 @@ impl Primary {
             }
             self.watch.sockets.insert(token, None);
             self.ports.gate.watch(registry, token);
+        }
+    }
+
+    fn count_waiting(&self, token: usize) -> u32 {
+        let listener = self.ports.gate.listener(token);
+        listener.map_or(0, Listener::count_waiting)
+    }
+
+    /// The same of programs: where nobody accepts, the primary does for a while.
+    fn look_at_queues(&mut self) {
+        let now = self.reactor.now();
+        for (place, token) in self.ports.own_sockets().collect::<Vec<_>>() {
+            let waiting = self.count_waiting(token);
+            let Some(queue) = self.watch.queues.get_mut(&token) else {
+                continue;
+            };
+            queue.look(waiting);
+            let Some(stands_still) = queue.verdict() else {
+                continue;
+            };
+            self.watch.queues.remove(&token);
+            for member in self.members.iter_mut() {
+                if stands_still && member.place == place {
+                    log::debug!("{member} does not accept: {waiting} wait at its socket");
+                    // Whether it turns again nobody sees, so it is tried again.
+                    member.still_until = Some(now + STILL);
+                }
+            }
+            self.ports.gate.watch(self.reactor.registry(), token);
+        }
+        if !self.watch.queues.is_empty() {
+            self.watch.queues_at = Some(now + STANDSTILL / QUEUE_LOOKS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_nobody_shortens_is_nobodys() {
+        let cases: [(&str, &[u32], Option<bool>); 8] = [
+            ("one waits on", &[1; 9], Some(true)),
+            ("more and more", &[1, 1, 2, 2, 3, 5, 8, 8, 9], Some(true)),
+            ("too early to say", &[1; 8], None),
+            (
+                "it was empty once",
+                &[1, 1, 1, 0, 1, 1, 1, 1, 1],
+                Some(false),
+            ),
+            (
+                "at the last look",
+                &[1, 1, 1, 1, 1, 1, 1, 1, 0],
+                Some(false),
+            ),
+            ("at the first", &[0, 1, 1, 1, 1, 1, 1, 1, 1], Some(false)),
+            ("loaded", &[90, 96, 99, 3, 40, 80, 99, 120, 7], Some(false)),
+            ("slow", &[5, 5, 5, 5, 4, 4, 4, 4, 4], Some(false)),
+        ];
+        for (name, looks, expected) in cases {
+            let mut queue = Queue::new(looks[0]);
+            looks[1..].iter().for_each(|waiting| queue.look(*waiting));
+            assert_eq!(queue.verdict(), expected, "{name}");
         }
     }
 }

@@ -4,6 +4,7 @@ use super::event::Reload;
 use super::handle::{Callback, Wish};
 use super::supervisor::{Change, Outcome};
 use super::{Event, Primary};
+use crate::ipc::user::Kind;
 use crate::sys::process;
 use crate::worker::WorkerId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,8 @@ pub(super) struct State {
     env: BTreeMap<WorkerId, Vec<(String, String)>>,
     /// The reload that is under way, and how many starts had failed when it began.
     reload: Option<(Change, u64)>,
+    /// Another is to follow it: what workers are to find was changed meanwhile.
+    pub(super) reload_again: bool,
     /// Who waits for the end of which workers.
     farewells: Vec<(BTreeSet<WorkerId>, Callback)>,
     /// Nothing is granted before: a fork was refused, and who asks for another at once would keep
@@ -58,7 +61,11 @@ impl Primary {
                         log::warn!("not restarted: {why}");
                     }
                 }
-                Wish::Schedule { policy } => self.set_policy(policy),
+                Wish::Schedule { policy } => {
+                    if let Err(why) = self.set_policy(policy) {
+                        log::error!("{why}");
+                    }
+                }
                 Wish::Stop => self.stop(),
             }
         }
@@ -109,6 +116,16 @@ impl Primary {
             // It has yet to be launched: then it asks again.
             return;
         };
+        if member.is_program() {
+            while let Some((kind, message)) = handle.next_unsent() {
+                // What goes to connections and subscribers is for workers that know of them.
+                if kind == Kind::Message {
+                    member.conduct.push(message);
+                }
+            }
+            member.send_texts();
+            return self.report_queue(id);
+        }
         while let Some((kind, message)) = handle.next_unsent() {
             if let Err(error) = member.outbox.push(kind, message) {
                 handle.misses(&error);
@@ -186,6 +203,26 @@ impl Primary {
         }
     }
 
+    /// Begins a reload, as soon as none is under way.
+    pub(super) fn reload_or_later(&mut self) {
+        if self.supervisor.reloading() {
+            log::info!("a reload is under way: another follows it");
+            self.wishes.reload_again = true;
+        } else {
+            self.reload();
+        }
+    }
+
+    /// Begins the one that was to come later, if it can.
+    fn reload_again(&mut self) {
+        if self.supervisor.reloading() {
+            return;
+        }
+        if std::mem::take(&mut self.wishes.reload_again) && !self.was_told_to_stop() {
+            self.reload();
+        }
+    }
+
     /// Begins a reload.
     ///
     /// # Errors
@@ -196,6 +233,7 @@ impl Primary {
         self.conclude_changes();
         self.conclude_reload();
         let change = self.supervisor.reload()?;
+        self.wishes.reload_again = false;
         if self.wishes.reload.take().is_some() {
             // All were new, though not all of the old gone.
             self.tell_reload(Outcome::Done);
@@ -234,6 +272,7 @@ impl Primary {
         self.supervisor.conclude_reload();
         self.conclude_reload();
         self.conclude_changes();
+        self.reload_again();
         let over = !self.supervisor.managed()
             && self.members.is_empty()
             && !self.supervisor.expects_anybody()

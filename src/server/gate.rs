@@ -307,6 +307,16 @@ impl Gate {
         resumed(entry.register(registry, self.paused));
     }
 
+    /// The contrary of [`Gate::hold`], before its time.
+    pub(crate) fn go_on(&mut self, registry: &mio::Registry, token: usize) {
+        if let Some(entry) = self.entries.get_mut(&token)
+            && let Held::Until(_) = entry.held
+        {
+            entry.held = Held::No;
+            resumed(entry.register(registry, self.paused));
+        }
+    }
+
     /// The listener with `token` does not listen at present, or does so again.
     pub(crate) fn set_deaf(&mut self, registry: &mio::Registry, token: usize, deaf: bool) {
         if let Some(entry) = self.entries.get_mut(&token) {

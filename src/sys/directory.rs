@@ -18,9 +18,24 @@ use nix::unistd::geteuid;
 /// link is none), belongs to another user, or lets the group or others in; `NotFound` and others of
 /// mkdir(2).
 pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
+    own_directory(path, 0o700, 0o077)
+}
+
+/// The same of one that others may look into, with mode 0755: what is in it is this user's all the
+/// same.
+///
+/// # Errors
+///
+/// As [`private_directory`], where others could write there.
+#[cfg(feature = "programs")]
+pub(crate) fn public_directory(path: &Path) -> io::Result<()> {
+    own_directory(path, 0o755, 0o022)
+}
+
+fn own_directory(path: &Path, mode: u32, forbidden: u32) -> io::Result<()> {
     // Without a slash or dot at its end, which would follow a symbolic link.
     let path = path.components().as_path();
-    match DirBuilder::new().mode(0o700).create(path) {
+    match DirBuilder::new().mode(mode).create(path) {
         // Checked all the same: whoever may write to the directory above may have replaced it.
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -44,10 +59,10 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     if owner != ours {
         return refuse(&format!("belongs to user {owner}, not to user {ours}"));
     }
-    let mode = found.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    let found = found.mode() & 0o777;
+    if found & forbidden != 0 {
         return refuse(&format!(
-            "is open to others: its mode is {mode:04o}, not 0700"
+            "is open to others: its mode is {found:04o}, not {mode:04o}"
         ));
     }
     Ok(())

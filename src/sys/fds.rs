@@ -1,7 +1,7 @@
 //! Descriptors sent from one process to another: `SCM_RIGHTS`; see unix(7) and cmsg(3).
 //!
-//! One datagram with its descriptors at a time, on a `SOCK_SEQPACKET` socket. What the bytes say is
-//! left to whoever calls.
+//! One datagram with its descriptors at a time, on a `SOCK_SEQPACKET` socket; and, for `stream`, the
+//! two calls beneath that. What the bytes say is left to whoever calls.
 
 use std::io;
 use std::mem;
@@ -38,7 +38,7 @@ impl Control {
 }
 
 /// A message of one slice of bytes, with no control data yet.
-fn message(slice: &mut libc::iovec) -> libc::msghdr {
+pub(super) fn message(slice: &mut libc::iovec) -> libc::msghdr {
     // SAFETY: all zeros is a valid msghdr: every pointer null and every length zero.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = &raw mut *slice;
@@ -66,6 +66,29 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
     if bytes.is_empty() {
         return invalid("cannot send a datagram of no bytes".to_owned());
     }
+    let sent = post(fd, bytes, fds)?;
+    if sent != bytes.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::WriteZero,
+            "a datagram was cut: not a SOCK_SEQPACKET socket?",
+        ));
+    }
+    Ok(())
+}
+
+/// Sends bytes, at most [`MAX_FDS`] descriptors with the first of them, and says how many bytes went;
+/// see sendmsg(2). Does not wait, and raises no `SIGPIPE`.
+///
+/// # Errors
+///
+/// `WouldBlock` when the socket is full, or when more descriptors are under way than this process may
+/// have open; `EPIPE` when the receiver is gone.
+///
+/// # Panics
+///
+/// With more descriptors.
+pub(super) fn post(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    assert!(fds.len() <= MAX_FDS, "the control data has no room");
     let mut control = Control::new();
     let mut slice = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -76,7 +99,7 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
         // At most FDS_LEN, so the cast loses nothing.
         let fds_len = size_of_val(fds) as libc::c_uint;
         message.msg_control = (&raw mut control.bytes).cast();
-        // SAFETY: `fds.len()` is at most MAX_FDS, so the header and the descriptors lie within
+        // SAFETY: `fds.len()` is at most MAX_FDS, as asserted, so the header and the descriptors lie within
         // `control`, which is aligned for the header. CMSG_FIRSTHDR is not null, since
         // msg_controllen has room for a header.
         unsafe {
@@ -104,13 +127,7 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
         }
         sent => sent?,
     };
-    if sent.unsigned_abs() != bytes.len() {
-        return Err(io::Error::new(
-            io::ErrorKind::WriteZero,
-            "a datagram was cut: not a SOCK_SEQPACKET socket?",
-        ));
-    }
-    Ok(())
+    Ok(sent.unsigned_abs())
 }
 
 /// Receives one datagram: writes its bytes to `buf`, appends its descriptors, close-on-exec, to
@@ -128,6 +145,37 @@ pub(crate) fn receive(
     buf: &mut [u8],
     fds: &mut Vec<OwnedFd>,
 ) -> io::Result<usize> {
+    let before = fds.len();
+    let (received, flags) = take(fd, buf, fds)?;
+    if flags & libc::MSG_CTRUNC != 0 {
+        fds.truncate(before);
+        return Err(Errno::EMFILE.into());
+    }
+    let problem = if flags & libc::MSG_TRUNC != 0 {
+        "a datagram was larger than the buffer"
+    } else {
+        if received == 0 {
+            // The end; or no bytes with descriptors, which `send` never sends and nobody would ask
+            // for.
+            fds.truncate(before);
+        }
+        return Ok(received);
+    };
+    fds.truncate(before);
+    Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
+/// Receives what one call gives: writes bytes to `buf`, appends descriptors, close-on-exec, to `fds`,
+/// and answers with the number of bytes and the flags; see recvmsg(2). Does not wait.
+///
+/// # Errors
+///
+/// `WouldBlock` when nothing is there; those of recvmsg.
+pub(super) fn take(
+    fd: BorrowedFd<'_>,
+    buf: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+) -> io::Result<(usize, libc::c_int)> {
     let mut control = Control::new();
     let mut slice = libc::iovec {
         iov_base: buf.as_mut_ptr().cast(),
@@ -141,26 +189,9 @@ pub(crate) fn receive(
     // lengths it says, and borrowed by nobody else; recvmsg writes there and to `message`.
     let received =
         retry(|| Errno::result(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) }))?;
-
-    let before = fds.len();
     // SAFETY: recvmsg succeeded and filled `message` in, and `control` is alive.
     unsafe { take_descriptors(&message, fds) };
-    if message.msg_flags & libc::MSG_CTRUNC != 0 {
-        fds.truncate(before);
-        return Err(Errno::EMFILE.into());
-    }
-    let problem = if message.msg_flags & libc::MSG_TRUNC != 0 {
-        "a datagram was larger than the buffer"
-    } else {
-        if received == 0 {
-            // The end; or no bytes with descriptors, which `send` never sends and nobody would ask
-            // for.
-            fds.truncate(before);
-        }
-        return Ok(received.unsigned_abs());
-    };
-    fds.truncate(before);
-    Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+    Ok((received.unsigned_abs(), message.msg_flags))
 }
 
 /// Appends the descriptors of a received message, each owned from here on.
@@ -169,7 +200,7 @@ pub(crate) fn receive(
 ///
 /// recvmsg(2) filled `message` in, its control buffer is alive, and nobody took the descriptors
 /// before.
-unsafe fn take_descriptors(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
+pub(super) unsafe fn take_descriptors(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
     // SAFETY: `message` describes control data that the kernel wrote, so that the headers found by
     // these macros, and as many bytes after each as it says, lie within it. The kernel opened each
     // descriptor for this process alone.

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -85,7 +85,21 @@ fn open_with(path: &Path, flags: i32) -> io::Result<File> {
 ///
 /// As dup(2).
 pub(crate) fn stdout() -> io::Result<File> {
-    let copy = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    opened_anew(io::stdout().as_fd())
+}
+
+/// The same of stderr.
+///
+/// # Errors
+///
+/// As dup(2).
+#[cfg(feature = "programs")]
+pub(crate) fn stderr() -> io::Result<File> {
+    opened_anew(io::stderr().as_fd())
+}
+
+fn opened_anew(shared: BorrowedFd<'_>) -> io::Result<File> {
+    let copy = File::from(shared.try_clone_to_owned()?);
     if kind(&copy)? != Kind::Pipe {
         return Ok(copy);
     }
@@ -129,15 +143,30 @@ pub(crate) fn write(file: &File, kind: Kind, bytes: &[u8]) -> io::Result<usize> 
     }
 }
 
+/// Waits until there may be room, for so long at most; whether there is.
+///
+/// # Errors
+///
+/// As poll(2).
+#[cfg(feature = "cli")]
+pub(crate) fn wait_for_room(file: &File, most: std::time::Duration) -> io::Result<bool> {
+    let ms = most.as_micros().div_ceil(1000);
+    poll_for_room(file, ms.min(i32::MAX as u128) as i32)
+}
+
 fn has_room(file: &File) -> io::Result<bool> {
+    poll_for_room(file, 0)
+}
+
+fn poll_for_room(file: &File, ms: i32) -> io::Result<bool> {
     let mut question = libc::pollfd {
         fd: file.as_raw_fd(),
         events: libc::POLLOUT,
         revents: 0,
     };
     super::retry(|| {
-        // SAFETY: one entry, which is ours, and no waiting.
-        Errno::result(unsafe { libc::poll(&raw mut question, 1, 0) })
+        // SAFETY: one entry, which is ours and outlives the call.
+        Errno::result(unsafe { libc::poll(&raw mut question, 1, ms) })
     })?;
     // An error is there to be found by the write.
     Ok(question.revents != 0)
@@ -163,6 +192,8 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(written >= WHOLE_IN_A_PIPE && written % WHOLE_IN_A_PIPE == 0);
+        #[cfg(feature = "cli")]
+        assert!(!wait_for_room(&file, std::time::Duration::from_millis(1)).unwrap());
         drop(reader);
         let error = write(&file, Kind::Pipe, &line).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);

@@ -7,24 +7,24 @@ use std::ffi::OsStr;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io, mem};
+use std::{fmt, io, mem};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind,
-    connect, getsockname, getsockopt, setsockopt, shutdown, socket, sockopt,
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, bind, getsockname,
+    getsockopt, setsockopt, shutdown, socket, sockopt,
 };
-use nix::sys::stat::{Mode, fchmod};
 
 use super::{exec, retry};
 
 mod activation;
+mod blocking;
 mod group;
 #[cfg(test)]
 mod tests;
+mod unix;
 
 pub(crate) use activation::{activation_fds, clear_activation_env};
 pub(crate) use group::Instruction;
@@ -129,56 +129,9 @@ impl Listener {
             setsockopt(&self.fd, sockopt::ReusePort, &shared_before)?;
         }
         bound?;
-        Listener::from_fd(fd)
-    }
-
-    /// Listens on a Unix socket's path. A socket that lies there is asked: one that nobody answers
-    /// at was left by a process that died, and is replaced. (Two processes that find the same one
-    /// at the same moment may both replace it, and the first is then deaf; the kernel offers no
-    /// better.)
-    ///
-    /// # Errors
-    ///
-    /// `AddrInUse` when somebody answers, or when what lies there is no socket; `InvalidInput` for
-    /// an empty path; `ENAMETOOLONG` for one over 107 bytes; `PermissionDenied`, `NotFound` for the
-    /// directory.
-    pub(crate) fn unix(path: &Path, backlog: i32) -> io::Result<Listener> {
-        Listener::unix_of_mode(path, backlog, None)
-    }
-
-    /// As [`Listener::unix`], but only this user may connect: the file has mode 0600 from the
-    /// moment it appears.
-    ///
-    /// # Errors
-    ///
-    /// As [`Listener::unix`].
-    pub(crate) fn unix_private(path: &Path, backlog: i32) -> io::Result<Listener> {
-        Listener::unix_of_mode(path, backlog, Some(Mode::S_IRUSR | Mode::S_IWUSR))
-    }
-
-    fn unix_of_mode(path: &Path, backlog: i32, mode: Option<Mode>) -> io::Result<Listener> {
-        if path.as_os_str().is_empty() {
-            // The kernel would choose an abstract name.
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a Unix socket's path is empty",
-            ));
-        }
-        let name = UnixAddr::new(path)?;
-        remove_stale(path, &name)?;
-        let fd = stream_socket(AddressFamily::Unix)?;
-        if let Some(mode) = mode {
-            // On Linux the file gets the mode of the socket that is bound to it, less the umask.
-            // Changing the file after bind(2) would leave a moment in which others can connect.
-            fchmod(&fd, mode)?;
-        }
-        bind(fd.as_raw_fd(), &name)?;
-        listen(fd.as_fd(), backlog)?;
-        Ok(Listener {
-            fd,
-            address: Address::Unix(path.to_owned()),
-            inherited: false,
-        })
+        let sibling = Listener::from_fd(fd)?;
+        sibling.block_as(self)?;
+        Ok(sibling)
     }
 
     /// Takes over a listening socket that this program was started with, by its number.
@@ -194,13 +147,28 @@ impl Listener {
     /// `InvalidInput`, naming the descriptor and what is wrong with it; then the descriptor is left
     /// as it was.
     pub(crate) fn inherited(number: RawFd) -> io::Result<Listener> {
+        Listener::taken(number, None)
+    }
+
+    /// As [`Listener::inherited`], but of one that does not listen yet too: it does from then on,
+    /// with that `backlog`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::inherited`], and those of listen(2).
+    pub(crate) fn inherited_or_bound(number: RawFd, backlog: i32) -> io::Result<Listener> {
+        Listener::taken(number, Some(backlog))
+    }
+
+    fn taken(number: RawFd, backlog: Option<i32>) -> io::Result<Listener> {
         let refuse = |what: &str| exec::refusal(number, what);
         let fd = exec::look_at(number)?;
         let kind = match getsockopt(&fd, sockopt::SockType) {
             Err(Errno::ENOTSOCK) => return Err(refuse("is not a socket")),
             kind => kind.ok(),
         };
-        if kind != Some(SockType::Stream) || getsockopt(&fd, sockopt::AcceptConn) != Ok(true) {
+        let listens = getsockopt(&fd, sockopt::AcceptConn) == Ok(true);
+        if kind != Some(SockType::Stream) || !(listens || backlog.is_some()) {
             return Err(refuse("is not a listening socket"));
         }
         let address =
@@ -209,6 +177,14 @@ impl Listener {
             setsockopt(&fd, sockopt::TcpNoDelay, &true)
                 .map_err(|e| refuse(&format!("is not a TCP socket: {e}")))?;
         }
+        if let Some(backlog) = backlog.filter(|_| !listens) {
+            listen(fd, backlog)?;
+        }
+        // Listening may have given it one.
+        let address = match listens {
+            true => address,
+            false => local_address(fd)?,
+        };
         let status = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
         fcntl(fd, FcntlArg::F_SETFL(status | OFlag::O_NONBLOCK))?;
         let fd = exec::adopt(number)?;
@@ -242,6 +218,13 @@ impl Listener {
             address,
             inherited,
         })
+    }
+
+    /// The same one, at a path that the kernel may know by another name.
+    #[cfg(feature = "control")]
+    pub(crate) fn known_at(self, path: PathBuf) -> Listener {
+        let address = Address::Unix(path);
+        Listener { address, ..self }
     }
 
     /// Whether it came from outside, where others may listen on it as well.
@@ -314,6 +297,20 @@ impl Listener {
         ready.is_ok_and(|ready| ready > 0)
     }
 
+    /// How many connections wait to be accepted at a TCP socket; of another, 1 where some do.
+    #[cfg(feature = "programs")]
+    pub(crate) fn count_waiting(&self) -> u32 {
+        // Of a socket that listens the kernel tells the length of its queue there.
+        let told = super::socket::unacknowledged(self.fd.as_fd());
+        told.unwrap_or_else(|_| u32::from(self.has_waiting()))
+    }
+
+    /// The same, for those who need it to be right no more than in kind.
+    #[cfg(not(feature = "programs"))]
+    pub(crate) fn count_waiting(&self) -> u32 {
+        u32::from(self.has_waiting())
+    }
+
     /// Stops listening without giving the address up: clients are refused until
     /// [`Listener::resume`], and connections that wait are reset. For every process that shares the
     /// socket. See shutdown(2); on Linux a TCP listener can listen again afterwards, a Unix one
@@ -363,7 +360,7 @@ impl Listener {
                     && !path.as_os_str().is_empty()
                     && abstract_name(path).is_none() =>
             {
-                remove(path)
+                unix::remove(path)
             }
             Address::Unix(_) | Address::Inet(_) => Ok(()),
         }
@@ -413,43 +410,8 @@ fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     retry(|| Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) })).map(drop)
 }
 
-/// Makes way for a new socket at `path`, if what lies there is one that nobody answers at.
-fn remove_stale(path: &Path, name: &UnixAddr) -> io::Result<()> {
-    let in_use = |what| {
-        Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            format!("{} {what}", path.display()),
-        ))
-    };
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => return in_use("exists and is not a socket"),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    let probe = stream_socket(AddressFamily::Unix)?;
-    match retry(|| connect(probe.as_raw_fd(), name)) {
-        Ok(()) => in_use("is in use: somebody answers there"),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ECONNREFUSED) => remove(path),
-            Some(libc::ENOENT) => Ok(()),
-            // A full backlog, and a socket of datagrams: somebody's.
-            Some(libc::EAGAIN | libc::EPROTOTYPE) => in_use("is in use"),
-            _ => Err(error),
-        },
-    }
-}
-
-/// Removes a file, or finds that it is gone.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// The address that a socket is bound to; see getsockname(2).
-fn local_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
+pub(super) fn local_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
     let name: SockaddrStorage = getsockname(fd.as_raw_fd())?;
     if let Some(address) = inet_address(&name) {
         return Ok(Address::Inet(address));
@@ -466,7 +428,7 @@ fn local_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
     }))
 }
 
-fn inet_address(name: &SockaddrStorage) -> Option<SocketAddr> {
+pub(super) fn inet_address(name: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = name.as_sockaddr_in() {
         return Some(SocketAddr::V4(SocketAddrV4::from(*v4)));
     }

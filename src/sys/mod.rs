@@ -22,21 +22,30 @@ use std::io;
 
 use nix::errno::Errno;
 
+#[cfg(feature = "programs")]
+pub(crate) mod accepting;
 pub(crate) mod beneath;
 mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod datagram;
+#[cfg(feature = "cli")]
+pub(crate) mod detached;
 pub(crate) mod directory;
 pub(crate) mod epoll;
 pub(crate) mod exec;
 pub(crate) mod fds;
-#[cfg(feature = "loadtest")]
+#[cfg(any(feature = "loadtest", feature = "programs"))]
 pub(crate) mod group;
+#[cfg(feature = "programs")]
+pub(crate) mod launch;
 pub(crate) mod lines;
 pub(crate) mod listener;
 #[cfg(feature = "sessions")]
 pub(crate) mod lmdb;
 pub(crate) mod memory;
+#[cfg(feature = "programs")]
+pub(crate) mod notices;
 pub(crate) mod notify;
 pub(crate) mod privilege;
 pub(crate) mod proc;
@@ -47,6 +56,8 @@ pub(crate) mod random;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spool;
+#[cfg(feature = "programs")]
+pub(crate) mod stream;
 
 /// Makes a call again for as long as a signal interrupts it.
 fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
@@ -97,6 +108,13 @@ mod testing {
         assert!(descriptor.contains(FdFlag::FD_CLOEXEC), "no CLOEXEC");
         let status = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL).expect("F_GETFL"));
         assert!(status.contains(OFlag::O_NONBLOCK), "no NONBLOCK");
+    }
+
+    /// Panics unless the descriptor is close-on-exec.
+    #[cfg(feature = "programs")]
+    pub(super) fn assert_close_on_exec(fd: impl AsFd) {
+        let flags = FdFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFD).expect("F_GETFD"));
+        assert!(flags.contains(FdFlag::FD_CLOEXEC), "no CLOEXEC");
     }
 
     /// What a descriptor points to, such as `pipe:[12345]`: unique to one pipe, however many tests

@@ -3,6 +3,13 @@
 //! Which user that is, and when to change, is left to whoever calls.
 
 use std::ffi::CString;
+#[cfg(feature = "programs")]
+use std::fs;
+#[cfg(feature = "programs")]
+use std::os::unix::fs::MetadataExt;
+#[cfg(feature = "programs")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::{fmt, io};
 
 use nix::errno::Errno;
@@ -20,6 +27,9 @@ pub(crate) struct Identity {
     pub(crate) gid: u32,
     /// The user's name, if it has one: its further groups are found by it.
     pub(crate) name: Option<String>,
+    /// Where it is at home: at the root where the machine does not know it. None where it was a
+    /// group alone that was asked for.
+    pub(crate) home: Option<PathBuf>,
 }
 
 impl fmt::Display for Identity {
@@ -47,11 +57,12 @@ pub(crate) fn identity(user: Option<&str>, group: Option<&str>) -> io::Result<Op
         return Ok(None);
     }
     let group = group.map(find_group).transpose()?;
-    let (uid, primary, name) = match user {
+    let (uid, known) = match user {
         Some(user) => find_user(user)?,
         // Its further groups are left behind with its old group.
-        None => (geteuid(), None, None),
+        None => (geteuid(), None),
     };
+    let primary = known.as_ref().map(|known| known.gid);
     let gid = group.or(primary).ok_or_else(|| {
         let what = format!("user {uid} is unknown, so a group must be given too");
         io::Error::new(io::ErrorKind::NotFound, what)
@@ -59,20 +70,24 @@ pub(crate) fn identity(user: Option<&str>, group: Option<&str>) -> io::Result<Op
     Ok(Some(Identity {
         uid: uid.as_raw(),
         gid: gid.as_raw(),
-        name,
+        home: user.map(|_| match &known {
+            Some(known) => known.dir.clone(),
+            None => PathBuf::from("/"),
+        }),
+        name: known.map(|known| known.name),
     }))
 }
 
-/// The user's number, primary group and name, as far as known.
-fn find_user(user: &str) -> io::Result<(Uid, Option<Gid>, Option<String>)> {
+/// The user's number, and what else is known of it.
+fn find_user(user: &str) -> io::Result<(Uid, Option<User>)> {
     let mut found = known(User::from_name(user))?;
     let number = number(user).map(Uid::from_raw);
     if let (None, Some(number)) = (&found, number) {
         found = known(User::from_uid(number))?;
     }
     match (found, number) {
-        (Some(found), _) => Ok((found.uid, Some(found.gid), Some(found.name))),
-        (None, Some(number)) => Ok((number, None, None)),
+        (Some(found), _) => Ok((found.uid, Some(found))),
+        (None, Some(number)) => Ok((number, None)),
         (None, None) => Err(unknown("user", user)),
     }
 }
@@ -108,6 +123,31 @@ pub(crate) fn may_change() -> bool {
 }
 
 impl Identity {
+    /// Whether it may look into a directory, by the modes of that and of all above it. Its further
+    /// groups are not asked.
+    ///
+    /// # Errors
+    ///
+    /// Those of stat(2) and realpath(3).
+    #[cfg(feature = "programs")]
+    pub(crate) fn may_search(&self, directory: &Path) -> io::Result<bool> {
+        if self.uid == 0 {
+            return Ok(true);
+        }
+        for one in directory.canonicalize()?.ancestors() {
+            let found = fs::metadata(one)?;
+            let class = match (found.uid() == self.uid, found.gid() == self.gid) {
+                (true, _) => 0o100,
+                (false, true) => 0o010,
+                (false, false) => 0o001,
+            };
+            if found.mode() & class == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Makes this process, with all its threads, the user's and group's, for good: real, effective
     /// and saved ids, and the further groups that the user is in.
     ///
@@ -172,6 +212,7 @@ mod tests {
             uid: 0,
             gid: 0,
             name: Some("root".to_owned()),
+            home: found(Some("root"), None).home,
         };
         assert_eq!(found(Some("root"), None), root);
         assert_eq!(found(Some("0"), None), root);
@@ -186,8 +227,43 @@ mod tests {
             uid: 3_999_999_999,
             gid: 3_999_999_998,
             name: None,
+            home: Some(PathBuf::from("/")),
         };
         assert_eq!(number, expected);
+    }
+
+    #[cfg(feature = "programs")]
+    #[test]
+    fn private_directories_are_searched_by_their_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = super::super::testing::TempDir::new();
+        let (outer, inner) = (directory.join("outer"), directory.join("outer/inner"));
+        fs::create_dir_all(&inner).expect("fresh");
+        let found = fs::metadata(&outer).expect("just made");
+        let identity = |uid, gid| Identity {
+            uid,
+            gid,
+            name: None,
+            home: None,
+        };
+        let other = identity(3_999_999_999, 3_999_999_999);
+        let grouped = identity(3_999_999_999, found.gid());
+        for (mode, by_group, by_all) in [
+            (0o755, true, true),
+            (0o710, true, false),
+            (0o705, false, true),
+        ] {
+            fs::set_permissions(&outer, fs::Permissions::from_mode(mode)).expect("ours");
+            let owner = identity(found.uid(), 3_999_999_999);
+            assert!(owner.may_search(&outer).expect("there"), "{mode:o}");
+            assert_eq!(
+                grouped.may_search(&inner).expect("there"),
+                by_group,
+                "{mode:o}"
+            );
+            assert_eq!(other.may_search(&inner).expect("there"), by_all, "{mode:o}");
+        }
+        assert!(other.may_search(&directory.join("missing")).is_err());
     }
 
     #[test]
@@ -226,6 +302,7 @@ mod tests {
             uid: geteuid().as_raw(),
             gid: getegid().as_raw(),
             name: None,
+            home: None,
         };
         let error = own.assume().expect_err("not root");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);

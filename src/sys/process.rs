@@ -3,6 +3,8 @@
 //! Each function concerns one process, by its id. Which processes there should be, and what an exit
 //! means, is decided by whoever calls.
 
+#[cfg(feature = "programs")]
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 use std::{env, fmt, fs, io, mem, ptr, thread};
@@ -190,6 +192,51 @@ pub(crate) fn peek_ended() -> io::Result<Option<Pid>> {
     Ok((child > 0).then_some(Pid::from_raw(child)))
 }
 
+/// Waits until this process's `child` has ended; see waitpid(2). Only for one that is sure to.
+///
+/// # Errors
+///
+/// As [`try_wait`].
+#[cfg(feature = "programs")]
+pub(crate) fn wait(child: Pid) -> io::Result<()> {
+    let child = child.of_one_process()?;
+    // SAFETY: waitpid is given nowhere to write to.
+    retry(|| Errno::result(unsafe { libc::waitpid(child, ptr::null_mut(), 0) })).map(drop)
+}
+
+/// Whether this process's `child` has ended, which it stays, and keeps its id, until [`try_wait`]
+/// takes it.
+///
+/// # Errors
+///
+/// As [`try_wait`].
+#[cfg(feature = "programs")]
+pub(crate) fn has_ended(child: Pid) -> io::Result<bool> {
+    let child = child.of_one_process()?.unsigned_abs();
+    // SAFETY: all zeros is a valid siginfo_t, of no signal.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: waitid writes a siginfo_t to `info`, which outlives the call.
+    retry(|| Errno::result(unsafe { libc::waitid(libc::P_PID, child, &raw mut info, flags) }))?;
+    // SAFETY: as in `peek_ended`.
+    Ok(unsafe { info.si_pid() } != 0)
+}
+
+/// A descriptor of this process's `child`, which is readable when that has ended; see pidfd_open(2).
+/// Close-on-exec.
+///
+/// # Errors
+///
+/// `ENOSYS` before Linux 5.3; `EMFILE`.
+#[cfg(feature = "programs")]
+pub(crate) fn descriptor(child: Pid) -> io::Result<OwnedFd> {
+    let child = child.of_one_process()?;
+    // SAFETY: pidfd_open takes two numbers and touches no memory of ours.
+    let fd = retry(|| Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, child, 0) }))?;
+    // SAFETY: the kernel has just made it, so it is open and nobody else's; it is a small number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
 /// Sends a signal to one process; see kill(2). Signal 0 only asks whether it could.
 ///
 /// # Errors
@@ -364,6 +411,19 @@ pub(crate) fn kill_after_parent_death(parent: Pid, grace: Duration) -> io::Resul
     set_action(signal, handler as libc::sighandler_t)?;
     set_action(libc::SIGALRM, libc::SIG_DFL)?;
     unblock(&[signal, libc::SIGALRM])?;
+    signal_at_parent_death(parent, signal)
+}
+
+/// Has the kernel send this process a signal when its parent has died; see `PR_SET_PDEATHSIG` in
+/// prctl(2), and [`kill_after_parent_death`], which says more of it. It holds for a program that is
+/// executed afterwards, unless that is privileged.
+///
+/// Answers false when `parent` had died before: then no signal will come.
+///
+/// # Errors
+///
+/// `EINVAL` for what is no signal.
+pub(crate) fn signal_at_parent_death(parent: Pid, signal: i32) -> io::Result<bool> {
     let argument = libc::c_ulong::from(signal.unsigned_abs());
     // SAFETY: this option of prctl takes a number and touches no memory of ours.
     retry(|| Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, argument) }))?;

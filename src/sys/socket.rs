@@ -145,7 +145,7 @@ pub(crate) fn pair_seqpacket() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 ///
 /// Those of socketpair(2), such as `EMFILE`.
-#[cfg(test)]
+#[cfg(any(test, feature = "programs"))]
 pub(crate) fn pair_stream() -> io::Result<(OwnedFd, OwnedFd)> {
     pair(SockType::Stream)
 }
@@ -211,12 +211,13 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Segments that were sent and that the peer's system has not acknowledged; see `TCP_INFO` in tcp(7).
+/// Segments that were sent and that the peer's system has not acknowledged; of a socket that listens,
+/// connections that wait to be accepted. See `TCP_INFO` in tcp(7).
 ///
 /// # Errors
 ///
 /// `EOPNOTSUPP` and the like when `fd` is no TCP socket.
-#[cfg(feature = "loadtest")]
+#[cfg(any(feature = "loadtest", feature = "programs"))]
 pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: it is made of numbers alone, for which all zeros are fine.
     let mut info: nix::libc::tcp_info = unsafe { std::mem::zeroed() };

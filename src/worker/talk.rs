@@ -170,7 +170,11 @@ impl Life {
                 self.worker.took(pieces);
                 self.send_pieces()?;
             }
-            Message::Online
+            Message::Close { .. }
+            | Message::Answered { .. }
+            | Message::Mine(_)
+            | Message::Text(_)
+            | Message::Online
             | Message::QueryServer { .. }
             | Message::Listening { .. }
             | Message::ListeningAlone { .. }

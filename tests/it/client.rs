@@ -32,6 +32,13 @@ impl Answer {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The values of all fields of that name.
+    pub(crate) fn fields(&self, name: &str) -> Vec<&str> {
+        let named = |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
+        let found = self.fields.iter().filter(named);
+        found.map(|(_, value)| value.as_str()).collect()
+    }
+
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }

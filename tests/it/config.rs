@@ -300,7 +300,7 @@ fn what_is_wrong_with_a_file() {
         ("workers = ", "mcluster.toml:1: "),
         (
             "[serve]\nworkers = 1",
-            "mcluster.toml:1: serve: there are no tables",
+            "mcluster.toml:1: serve: there is no such table",
         ),
     ];
     for (text, expected) in cases {

@@ -2,7 +2,7 @@
 //!
 //! `support` runs it, `turns` says beside whom, `lines` what it says, `steered` one with a control
 //! socket, `client` talks to it, `watch` looks at its processes, `network` has machines of its own,
-//! `load` and `traffic` keep many connections busy,
+//! `load` and `traffic` keep many connections busy, `node` runs programs of Node and `node_load` asks them,
 //! `generator` is our load generator and `plain_server` what it is held against; each other file is a part of the contract. Tests
 //! wait for lines and states, never for a time, and leave nothing behind.
 
@@ -44,14 +44,27 @@ mod machines;
 mod manual;
 mod manual_compare;
 mod manual_loadtest;
+mod manual_start;
 mod modes;
 #[cfg(feature = "redis")]
 mod network;
+mod node;
+mod node_apps;
+mod node_cluster;
+mod node_hostile;
+mod node_listens;
+mod node_load;
+mod node_majors;
+mod node_preload;
+mod node_upgrade;
 mod notify;
 mod pages;
+mod paused;
 mod peeks;
 mod plain_server;
 mod policies;
+mod programs_sockets;
+mod python_apps;
 mod recycle;
 #[cfg(feature = "redis")]
 mod redis;
@@ -60,6 +73,9 @@ mod service;
 mod session;
 mod slow;
 mod standstill;
+mod start;
+mod start_beside;
+mod start_files;
 mod steer;
 mod steered;
 mod sticky;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::Command;
 
-pub(crate) const MAN: [&str; 6] = [
+pub(crate) const MAN: [&str; 7] = [
     "man/mcluster.1",
     "man/mcluster-compare.1",
     "man/mcluster-loadtest.1",
+    "man/mcluster-start.1",
     "man/mcluster.toml.5",
     "man/mcluster-security.7",
     "man/mcluster-state.7",
@@ -88,8 +89,9 @@ pub(crate) fn long_flags(line: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The commands for a cluster that runs already.
-const STEERING: [&str; 10] = [
-    "status", "top", "scale", "reload", "restart", "stop", "schedule", "kill", "events", "list",
+const STEERING: [&str; 11] = [
+    "status", "top", "scale", "reload", "restart", "stop", "schedule", "kill", "events", "logs",
+    "list",
 ];
 
 #[test]
@@ -103,6 +105,8 @@ fn the_manual_page_has_every_command() {
         .collect();
     let others = [
         "serve",
+        "start",
+        "unit",
         "check",
         "config",
         "completions",

@@ -140,7 +140,7 @@ fn the_cluster_is_found_by_flag_and_by_variable() {
     let (directory, _) = place("mcluster");
     let elsewhere = directory.file("elsewhere.sock");
     let elsewhere = elsewhere.to_str().unwrap();
-    let cases: [Case<'_>; 6] = [
+    let cases: [Case<'_>; 7] = [
         (&[], &["--name", "shop"], "\"shop\""),
         (&[("MCLUSTER_NAME", "shop")], &[], "mcluster/shop.sock"),
         (
@@ -153,7 +153,12 @@ fn the_cluster_is_found_by_flag_and_by_variable() {
         (
             &[("MCLUSTER_CONTROL", elsewhere)],
             &["--name", "a"],
-            elsewhere,
+            "mcluster/a.sock",
+        ),
+        (
+            &[("MCLUSTER_CONTROL", elsewhere), ("MCLUSTER_NAME", "shop")],
+            &["a"],
+            "mcluster/a.sock",
         ),
     ];
     for (variables, arguments, words) in cases {
@@ -171,7 +176,11 @@ fn the_cluster_is_found_by_flag_and_by_variable() {
 fn nonsense_is_refused_before_anybody_is_asked() {
     let (directory, path) = place("mcluster");
     let server = Fake::at(path, |_| String::new());
-    let cases: [(&[&str], &str); 15] = [
+    let cases: [(&[&str], &str); 19] = [
+        (&["stop", "a", "--name", "b"], "both say"),
+        (&["stop", "a", "--control", "b"], "both say"),
+        (&["scale", "a", "2", "--name", "b"], "both say"),
+        (&["top", "--name", "a", "--control", "b"], "both say"),
         (&["scale"], "<N>"),
         (&["scale", "0"], "1..=1024"),
         (&["scale", "1025"], "1..=1024"),

@@ -117,6 +117,11 @@ impl Worker {
     }
 }
 
+/// Whether that is said of a worker which serves; of a program it may not be known where.
+fn is_up(said: &str) -> bool {
+    said.starts_with("is listening") || said.starts_with("is taken for ready")
+}
+
 /// How a server ended and all that it said.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -249,7 +254,7 @@ impl Server {
         let mut workers: Vec<Worker> = Vec::new();
         for line in self.log.all() {
             match Worker::of_line(&line) {
-                Some((worker, rest)) if rest.starts_with("is listening") => workers.push(worker),
+                Some((worker, rest)) if is_up(rest) => workers.push(worker),
                 Some((worker, rest))
                     if rest.starts_with("died: ") || rest.starts_with("exited: ") =>
                 {
@@ -284,7 +289,7 @@ impl Server {
         });
         self.log.find(0, |line| {
             let (who, rest) = Worker::of_line(line)?;
-            (who.id == next && rest.starts_with("is listening")).then_some(who)
+            (who.id == next && is_up(rest)).then_some(who)
         })
     }
 

@@ -9,24 +9,30 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The binary in a place of its own, where another can take its place.
-fn installed(directory: &Directory) -> PathBuf {
+pub(crate) fn installed(directory: &Directory) -> PathBuf {
     let path = directory.file("mcluster");
-    install(&path, |new| {
-        fs::copy(BINARY, new).unwrap();
-    });
+    install_binary(&path);
     path
 }
 
-/// Puts what `make` makes at `path`, as a package manager does: at once, under the running one.
-fn install(path: &Path, make: impl FnOnce(&Path)) {
-    let new = path.with_extension("new");
-    make(&new);
-    fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
-    fs::rename(&new, path).unwrap();
+/// Puts the binary at `path`, as a package manager does: at once, under the running one.
+pub(crate) fn install_binary(path: &Path) {
+    install(path, Command::new("cp").arg(BINARY));
 }
 
-fn script(path: &Path, text: &str) {
-    install(path, |new| fs::write(new, text).unwrap());
+/// The same with a script.
+pub(crate) fn script(path: &Path, text: &str) {
+    let write = ["-c", "printf %s \"$0\" >\"$1\"", text];
+    install(path, Command::new("sh").args(write));
+}
+
+/// By another process: a child of another test would have a file open that this one writes, and what
+/// is being written cannot be executed.
+fn install(path: &Path, make: &mut Command) {
+    let new = path.with_extension("new");
+    assert!(make.arg(&new).status().unwrap().success());
+    fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
+    fs::rename(&new, path).unwrap();
 }
 
 /// Starts the program at `path`.
@@ -128,9 +134,7 @@ fn a_program_that_does_not_start_leaves_the_old_one_running() {
     refused("No such file");
     // None of it has cost anything.
     assert_eq!(client.get("/").unwrap().text().trim_end(), who);
-    install(&path, |new| {
-        fs::copy(BINARY, new).unwrap();
-    });
+    install_binary(&path);
     upgrade(&server);
     assert_eq!(client.get("/status/204").unwrap().status, 204);
     server.stop();

@@ -11,6 +11,8 @@
 #[cfg(feature = "compare")]
 mod compare;
 mod ends;
+#[cfg(feature = "programs")]
+mod executed;
 mod farewells;
 mod harness;
 mod http;
@@ -18,6 +20,10 @@ mod http;
 mod lines;
 mod listens;
 mod messages;
+#[cfg(feature = "programs")]
+mod nodes;
+#[cfg(feature = "programs")]
+mod outputs;
 mod programs;
 mod run;
 #[cfg(feature = "sessions")]
@@ -45,10 +51,19 @@ fn main() -> ExitCode {
     #[cfg(feature = "compare")]
     compare::add(&mut tests);
     ends::add(&mut tests);
+    #[cfg(feature = "programs")]
+    executed::add(&mut tests);
     farewells::add(&mut tests);
     messages::add(&mut tests);
     listens::add(&mut tests);
     topics::add(&mut tests);
+    #[cfg(feature = "programs")]
+    nodes::add(&mut tests);
+    #[cfg(feature = "programs")]
+    outputs::add(&mut tests);
+    outputs::add(&mut tests);
+    #[cfg(feature = "programs")]
+    nodes::add(&mut tests);
     #[cfg(feature = "sessions")]
     sessions::add(&mut tests);
     #[cfg(feature = "websocket")]

@@ -87,10 +87,22 @@ impl Run {
         })
     }
 
+    /// The log so far, and what programs write beside it.
+    #[cfg(feature = "programs")]
+    pub(crate) fn logged(&self) -> Vec<String> {
+        self.log.all()
+    }
+
     /// Waits until worker `id` listens, and where.
     #[track_caller]
     pub(crate) fn address(&self, id: u32) -> SocketAddr {
         address_of(&self.line(&format!("{id} listens on ")))
+    }
+
+    /// The process of the primary.
+    #[cfg(feature = "programs")]
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
     }
 
     /// The process of worker `id`.

@@ -14,6 +14,7 @@ pub(super) use figures::Samples;
 pub(super) use sockets::{Access, Sockets};
 
 use super::peek::is_peeked;
+use super::program::is_output;
 use super::supervisor::{Change, Outcome};
 use super::{Error, Event, Primary, Result};
 use crate::app::Response;
@@ -156,7 +157,7 @@ impl Console {
     /// Whether an event with this token is the console's.
     pub(super) fn owns(token: usize) -> bool {
         // Connections have their generation in the upper half of their token.
-        let key = token >> 32 != 0 && !is_peeked(token);
+        let key = token >> 32 != 0 && !is_peeked(token) && !is_output(token);
         token == CONTROL || token == ADMIN || key
     }
 
@@ -237,6 +238,12 @@ impl Primary {
                 return self.answer(ticket, routes::health(alive));
             }
             Asked::Events { figures } => return self.subscribe(ticket, figures),
+            #[cfg(feature = "programs")]
+            Asked::Logs(wish) => {
+                let told = self.told_output(wish);
+                let response = told.unwrap_or_else(routes::no_logs);
+                return self.answer(ticket, response);
+            }
             Asked::Scale(workers) => match self.supervisor.must_manage() {
                 Err(why) => Err(why),
                 Ok(()) => match self.supervisor.scale(workers) {
@@ -251,8 +258,26 @@ impl Primary {
             Asked::Restart => self.begin_restart(),
             Asked::Schedule(policy) => {
                 let what = format!("schedule {policy}");
-                self.set_policy(policy);
-                return self.answer(ticket, verdict(Verdict::Done, what));
+                let response = match self.set_policy(policy) {
+                    Err(why) => refused(400, why),
+                    // Programs learn of it when they start: that takes a while, and may fail.
+                    Ok(()) if self.wishes.reload_again => match self.begin_reload() {
+                        Ok(change) => {
+                            let failed_starts = self.supervisor.failed_starts();
+                            let what = Awaited::Change {
+                                change,
+                                failed_starts,
+                            };
+                            return self.await_it(ticket, what);
+                        }
+                        Err(_) => {
+                            let what = format!("{what}, by another reload after the present one");
+                            verdict(Verdict::Done, what)
+                        }
+                    },
+                    Ok(()) => verdict(Verdict::Done, what),
+                };
+                return self.answer(ticket, response);
             }
             Asked::Stop => {
                 self.await_it(ticket, Awaited::Stop);
@@ -365,6 +390,8 @@ impl Primary {
         let Some(mut console) = self.console.take() else {
             return;
         };
+        #[cfg(feature = "programs")]
+        self.end_followers();
         let registry = self.reactor.registry();
         for Waiting { ticket, what } in std::mem::take(&mut console.waiting) {
             let response = match (&what, failed) {

@@ -2,6 +2,8 @@
 
 use crate::app::{App, Elsewhere, Reply, Request, Response};
 use crate::primary::SchedulingPolicy;
+#[cfg(feature = "programs")]
+use crate::primary::program::Wish;
 use crate::status::{Outcome, Verdict};
 use crate::sys::process;
 use crate::worker::WorkerId;
@@ -23,6 +25,9 @@ pub(super) enum Asked {
     Events {
         figures: bool,
     },
+    /// What workers wrote.
+    #[cfg(feature = "programs")]
+    Logs(Wish),
     Scale(usize),
     Reload,
     Restart,
@@ -57,22 +62,31 @@ impl Queue {
         move |request| queue.put(asked(&request))
     }
 
-    /// A handler for a change. The TCP pages are to look at: anybody who reaches them may.
-    fn change(
+    /// A handler for what only the control socket has. The TCP pages are to look at: anybody who
+    /// reaches them may.
+    fn private(
         &self,
         asked: fn(&Request) -> Result<Asked, String>,
+        elsewhere: &'static str,
     ) -> impl Fn(Request) -> Reply + use<> {
         let queue = self.clone();
         move |request| {
             if request.peer().is_some() {
-                let what = "changes go through the control socket".to_owned();
-                return Reply::Now(refused(403, what));
+                return Reply::Now(refused(403, elsewhere.to_owned()));
             }
             match asked(&request) {
                 Ok(asked) => queue.put(asked),
                 Err(why) => Reply::Now(refused(400, why)),
             }
         }
+    }
+
+    /// A handler for a change.
+    fn change(
+        &self,
+        asked: fn(&Request) -> Result<Asked, String>,
+    ) -> impl Fn(Request) -> Reply + use<> {
+        self.private(asked, "changes go through the control socket")
     }
 
     fn put(&self, asked: Asked) -> Reply {
@@ -85,7 +99,7 @@ impl Queue {
 
 /// The routes, whose questions go into `queue`.
 pub(super) fn app(queue: &Queue) -> App {
-    App::new()
+    let app = App::new()
         .get("/", |_| {
             plain(Response::html(DASHBOARD)).header("Content-Security-Policy", POLICY)
         })
@@ -126,7 +140,39 @@ pub(super) fn app(queue: &Queue) -> App {
                     .ok_or_else(|| format!("{words:?} is no signal"))?;
                 Ok(Asked::Kill(worker(request)?, signal))
             }),
-        )
+        );
+    // What programs write may be secret, and is not for everybody who may look at figures.
+    #[cfg(feature = "programs")]
+    let app = app.get(
+        "/logs",
+        queue.private(wish, "logs are told at the control socket alone"),
+    );
+    app
+}
+
+/// Which lines of workers are asked for.
+#[cfg(feature = "programs")]
+fn wish(request: &Request) -> Result<Asked, String> {
+    let number = |name: &str, what: &str| {
+        let words = request.query_value(name);
+        let number = words.map(|words| {
+            let number = words.parse::<u32>();
+            number.map_err(|_| format!("{words:?} is no {what}"))
+        });
+        number.transpose()
+    };
+    Ok(Asked::Logs(Wish {
+        lines: number("lines", "number of lines")?.map_or(usize::MAX, |lines| lines as usize),
+        worker: number("worker", "worker's number")?.map(WorkerId),
+        follow: request.query_value("follow").is_some(),
+    }))
+}
+
+/// The answer where workers are no programs.
+#[cfg(feature = "programs")]
+pub(super) fn no_logs() -> Response {
+    let why = "the workers are no programs: what they write goes where the primary's log goes";
+    refused(404, why.to_owned())
 }
 
 fn value(request: &Request, name: &str) -> Result<String, String> {

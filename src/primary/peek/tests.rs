@@ -4,6 +4,7 @@ use super::*;
 
 fn sought(what: What<'_>) -> Sought<'_> {
     Sought {
+        owned: Box::leak(Box::default()),
         what,
         announced: false,
         ip: "192.0.2.9".parse().ok(),
@@ -133,4 +134,24 @@ fn behind_proxies_at_every_split() {
     let mut unix = b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8".to_vec();
     unix.extend([0; 216]);
     assert_eq!(client.look(&unix), NOBODY);
+}
+
+#[cfg(feature = "programs")]
+#[test]
+fn ids_that_programs_have_made_are_whose_they_are_known_to_be() {
+    let mut owned = Owned::default();
+    owned.learn(b"abc", 5);
+    let sought = Sought {
+        owned: &owned,
+        ..sought(What::Query("sid"))
+    };
+    let mine = Seen::Whose(Some(Affinity::of_owned(b"abc", 5)));
+    at_every_split(
+        &sought,
+        "GET /?sid=abc HTTP/1.1\r\nHost: x\r\n\r\n",
+        "1.1\r\n",
+        mine,
+    );
+    let request = "GET /?sid=abd HTTP/1.1\r\nHost: x\r\n\r\n";
+    at_every_split(&sought, request, "1.1\r\n", whose("abd"));
 }

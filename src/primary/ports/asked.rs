@@ -3,7 +3,7 @@
 //! Owns the rules alone: a worker may be anybody's who has broken into it, and the primary has
 //! rights that it has not.
 
-use crate::ipc::Refusal;
+use crate::ipc::{Place, Refusal};
 use crate::net::Listen;
 use std::net::IpAddr;
 
@@ -50,6 +50,39 @@ pub(super) fn judge(words: &str, dropped: bool, made: usize) -> Result<Listen, R
             "{words}: workers of another user have no {what} made for them; it belongs in the \
              cluster's settings"
         ))),
+    }
+}
+
+/// The same for what a program asks to have bound: names it has looked up by itself.
+///
+/// # Errors
+///
+/// Why not; `EACCES` is for rights, as the kernel would have said.
+pub(super) fn judge_place(place: &Place, dropped: bool, made: usize) -> Result<(), Refusal> {
+    if made >= MOST_ASKED {
+        return Err(Refusal {
+            errno: libc::EMFILE,
+            why: format!("workers listen on {MOST_ASKED} addresses already, and on no more"),
+        });
+    }
+    let rights = match place {
+        _ if !dropped => None,
+        Place::Unix { .. } => Some("path"),
+        Place::Fd { .. } => Some("descriptor"),
+        Place::Tcp { port, .. } | Place::Udp { port, .. } => {
+            let privileged = (1..FIRST_FOR_ALL).contains(port);
+            privileged.then_some("port below 1024")
+        }
+    };
+    match rights {
+        None => Ok(()),
+        Some(what) => Err(Refusal {
+            errno: libc::EACCES,
+            why: format!(
+                "workers of another user have no {what} made for them; it belongs in the \
+                 cluster's settings"
+            ),
+        }),
     }
 }
 

@@ -6,9 +6,9 @@
 
 use super::super::steering;
 use super::{Port, Ports, SchedulingPolicy};
-use crate::net::MAX_BACKLOG;
-use crate::sys::listener::Listener;
+use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// What the kernel was told of one listener's sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +53,7 @@ enum Way {
 impl Port {
     fn way(&self, policy: &SchedulingPolicy) -> Way {
         match policy {
+            _ if self.datagrams.is_some() => Way::Shared,
             SchedulingPolicy::Shared => Way::Shared,
             policy if policy.steers() && self.is_steered() => Way::Split,
             policy if policy.steers() || !policy.splits() => Way::Dealt,
@@ -81,6 +82,9 @@ impl Port {
         let Steering {
             places, given_up, ..
         } = self.steering;
+        if self.datagrams.is_some() {
+            return false;
+        }
         match policy.steers() {
             true => !given_up && !self.is_steered(),
             false => given_up || places.is_some(),
@@ -96,7 +100,7 @@ impl Ports {
         number: u32,
         place: usize,
         policy: &SchedulingPolicy,
-    ) -> Option<&Listener> {
+    ) -> Option<BorrowedFd<'_>> {
         let given_up = policy.steers() && self.ports.get(&number)?.steering.given_up;
         if policy.splits() && !given_up {
             match self.split(registry, number, place) {
@@ -110,6 +114,9 @@ impl Ports {
             self.steer(number, policy);
         }
         let port = self.ports.get(&number)?;
+        if let Some(socket) = &port.datagrams {
+            return Some(socket.as_fd());
+        }
         let token = match port.way(policy) {
             Way::Dealt => return None,
             Way::Shared => port.first,
@@ -118,7 +125,8 @@ impl Ports {
         };
         // One that does not listen at present would wake the worker without end.
         let open = !self.closed.contains(&token);
-        open.then(|| self.gate.listener(token)).flatten()
+        let listener = open.then(|| self.gate.listener(token)).flatten();
+        listener.map(AsFd::as_fd)
     }
 
     /// Makes a listener's sockets for all places up to `place`: in their order, as the kernel
@@ -134,7 +142,7 @@ impl Ports {
             let Some(first) = self.gate.listener(port.first) else {
                 break;
             };
-            let sibling = first.sibling(MAX_BACKLOG)?;
+            let sibling = first.sibling(port.backlog())?;
             let token = self.keep(registry, sibling, number)?;
             if let Some(port) = self.ports.get_mut(&number) {
                 // One that listens again later is counted after this one.
@@ -144,6 +152,33 @@ impl Ports {
             }
         }
         Ok(())
+    }
+
+    /// Makes the sockets that the program at `place` inherits, where each place has its own.
+    #[cfg(feature = "programs")]
+    pub(in crate::primary) fn split_configured(
+        &mut self,
+        registry: &mio::Registry,
+        place: usize,
+        policy: &SchedulingPolicy,
+    ) {
+        if policy.splits() {
+            for number in self.configured.clone() {
+                self.socket(registry, number, place, policy);
+            }
+        }
+    }
+
+    /// Closes the sockets of all places from `first` on: nobody accepts from them any more.
+    #[cfg(feature = "programs")]
+    pub(in crate::primary) fn close_places(&mut self, registry: &mio::Registry, first: usize) {
+        let ports = self.ports.values_mut();
+        let tokens = ports.flat_map(|port| port.beside.split_off(&first).into_values());
+        for token in tokens.collect::<Vec<_>>() {
+            self.by_token.remove(&token);
+            self.closed.remove(&token);
+            self.gate.remove(registry, token);
+        }
     }
 
     /// The kernel cannot choose among a listener's sockets: the primary accepts from all of them.
@@ -220,12 +255,30 @@ impl Ports {
         for port in self.ports.values() {
             let way = port.way(policy);
             let others = |place: usize| way == Way::Split && serves(port.number, place);
-            let first = way != Way::Shared && !others(0);
+            let first = match way {
+                Way::Shared => self.dealt.contains(&port.number),
+                Way::Dealt | Way::Split => !others(0),
+            };
             self.gate.set_open(registry, port.first, first);
             for (place, token) in &port.beside {
                 self.gate.set_open(registry, *token, !others(*place));
             }
         }
+    }
+
+    /// Accepts from a listener again before the pause that it alone has is over.
+    pub(in crate::primary) fn go_on(&mut self, registry: &mio::Registry, number: u32) {
+        let Some(port) = self.ports.get(&number) else {
+            return;
+        };
+        for token in port.beside.values().chain([&port.first]) {
+            self.gate.go_on(registry, *token);
+        }
+    }
+
+    /// Those that somebody listens on who must be dealt to, whatever the policy.
+    pub(in crate::primary) fn set_dealt(&mut self, dealt: BTreeSet<u32>) {
+        self.dealt = dealt;
     }
 
     /// The sockets that workers accept from by themselves, alone, with the place of each: where a

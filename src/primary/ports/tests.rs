@@ -224,9 +224,10 @@ fn what_the_kernel_cannot_choose_for_is_left_to_the_primary() {
         configured: None,
         ask: None,
         beside: vec![(2, first.sibling(8).unwrap())],
-        first,
+        first: First::Listener(first),
         steering: None,
         users: BTreeSet::new(),
+        data: None,
     };
     let restored = Ports::restored(reactor.registry(), vec![before], 1).unwrap();
     let socket = std::os::fd::AsFd::as_fd(&any()).try_clone_to_owned();

@@ -80,26 +80,50 @@ impl Supervisor {
             self.failed_starts += 1;
             self.reload_lost(one);
         }
+        let is_soon = self.is_soon(one, now);
         let Some(place) = self.places.get_mut(&one.place) else {
             return;
         };
+        // One that was told to go, or killed by us for it, has not failed.
+        if one.is_leaving() {
+            return;
+        }
+        let restart = self.patience.restart;
+        let least = (!restart.is_zero()).then(|| now + restart);
         match death {
-            // One that was told to go, or killed by us for it, has not failed.
-            _ if one.is_leaving() => {}
-            Death::InOrder | Death::Killed if was_ready => {}
+            // Whoever kills one by hand wants another.
+            Death::Killed | Death::InOrder if was_ready && (!is_soon || death == Death::Killed) => {
+                place.not_before = place.not_before.max(least);
+            }
             Death::InOrder | Death::Killed | Death::Crash => {
                 let delay = place.crashes.count(was_ready, now);
                 self.hopeless |= place.crashes.before_ready >= HOPELESS;
-                place.not_before = delay.map(|delay| now + delay);
+                place.not_before = delay.map(|delay| now + delay).max(least);
             }
         }
+    }
+
+    /// Whether a worker ends so soon that the next one may do the same, and so on without end.
+    fn is_soon(&self, one: &Occupant, now: Instant) -> bool {
+        now.saturating_duration_since(one.since) < self.patience.soon
     }
 
     /// A worker goes by its own wish: its place is free for another.
     pub(in crate::primary) fn leaves(&mut self, id: WorkerId, now: Instant) {
         let deadline = now + self.patience.drain;
-        if let Some(one) = self.occupants.get_mut(&id) {
-            one.leave(deadline);
+        let Some(one) = self.occupants.get_mut(&id) else {
+            return;
+        };
+        let before = *one;
+        one.leave(deadline);
+        let is_soon = self.is_soon(&before, now);
+        if !before.is_leaving()
+            && is_soon
+            && let Some(place) = self.places.get_mut(&before.place)
+        {
+            let delay = place.crashes.count(before.step != Step::Starting, now);
+            self.hopeless |= place.crashes.before_ready >= HOPELESS;
+            place.not_before = delay.map(|delay| now + delay);
         }
     }
 

@@ -127,6 +127,10 @@ pub(super) struct Patience {
     pub(super) drain: Duration,
     /// For a worker to listen, once forked.
     pub(super) start: Duration,
+    /// For a place to stay empty at least, when its worker has ended by itself.
+    pub(super) restart: Duration,
+    /// An end within so long of its launch counts as a crash, however orderly.
+    pub(super) soon: Duration,
 }
 
 /// An id that no worker has had.
@@ -350,7 +354,7 @@ impl Supervisor {
         };
         let waiting = self.places.iter().filter(|(place, _)| waits(**place));
         let waiting = waiting.filter_map(|(_, place)| place.not_before);
-        let serving = self.goal == Goal::Serve;
-        ends.chain(waiting.filter(|_| serving)).min()
+        let serves = self.goal == Goal::Serve;
+        ends.chain(waiting.filter(|_| serves)).min()
     }
 }

@@ -1,5 +1,6 @@
 //! The supervisor as tables: facts and wishes in, actions out.
 
+mod programs;
 mod stuck;
 mod walks;
 
@@ -8,6 +9,8 @@ use super::*;
 const PATIENCE: Patience = Patience {
     drain: Duration::from_secs(30),
     start: Duration::from_secs(10),
+    restart: Duration::ZERO,
+    soon: Duration::ZERO,
 };
 
 /// A supervisor with a clock that the test turns.
@@ -18,8 +21,12 @@ struct Stage {
 
 impl Stage {
     fn new(workers: usize) -> Self {
+        Self::with(workers, PATIENCE)
+    }
+
+    fn with(workers: usize, patience: Patience) -> Self {
         Self {
-            supervisor: Supervisor::new(workers, PATIENCE),
+            supervisor: Supervisor::new(workers, patience),
             now: Instant::now(),
         }
     }

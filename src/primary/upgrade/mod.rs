@@ -19,7 +19,7 @@ use crate::sys::listener::{Address, Listener};
 use crate::sys::process::{self, Pid};
 use crate::sys::socket;
 use crate::sys::{clock, exec};
-use state::{Kept, MemberState, PastState, PortState, State, asked};
+use state::{Kept, MemberState, PastState, State};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -248,24 +248,7 @@ impl Primary {
             ports: self
                 .ports
                 .iter()
-                .filter_map(|port| {
-                    Some(PortState {
-                        number: port.number,
-                        configured: port.configured.clone(),
-                        asked: asked(port.ask.as_ref()),
-                        first: kept.socket(self.ports.gate.listener(port.first)?),
-                        beside: port
-                            .beside
-                            .iter()
-                            .filter_map(|(place, token)| {
-                                let listener = self.ports.gate.listener(*token)?;
-                                Some((*place, kept.socket(listener)))
-                            })
-                            .collect(),
-                        steering: Some(port.steering),
-                        users: port.users.iter().map(|id| id.0).collect(),
-                    })
-                })
+                .filter_map(|port| kept.port(&self.ports, port))
                 .collect(),
             next_number: self.ports.next_number(),
             control,
@@ -282,6 +265,7 @@ impl Primary {
                 .map(|arrival| kept.arrival(arrival))
                 .collect(),
             past: self.past_state(),
+            programs: self.leave_programs(),
             link: self.handle.leave_link(&self.link).map(|(mut passage, fd)| {
                 passage.fd = fd.map(|fd| kept.keep(fd));
                 passage
@@ -322,6 +306,7 @@ impl Primary {
             awaited: Some(member.outbox.awaited()),
             under_way,
             incoming: member.inbox.partial().to_vec(),
+            program: self.leave_program(member, &mut |fd| kept.keep(fd)),
         })
     }
 

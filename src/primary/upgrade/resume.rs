@@ -1,10 +1,10 @@
 //! The other side of an upgrade: a program that finds itself in the place of a running primary.
 
-use super::state::{MemberState, PastState, State};
+use super::state::{MemberState, PastState, PortState, State};
 use super::{VARIABLE, WILLING, go_back};
 use crate::board::{Board, SLOTS};
+use crate::ipc::Channel;
 use crate::ipc::user::{Inbox, Outbox};
-use crate::ipc::{Ask, Channel};
 use crate::metrics::BUCKETS;
 use crate::net::token::FIRST;
 use crate::net::{Listen, register_reader};
@@ -13,7 +13,7 @@ use crate::primary::handle::WorkerState;
 use crate::primary::hands::Hand;
 use crate::primary::link::Passage;
 use crate::primary::members::{Member, Recruit};
-use crate::primary::ports::{Ports, Restored};
+use crate::primary::ports::Ports;
 use crate::primary::vessel::Carrier;
 use crate::primary::{Cluster, Error, Mode, Primary, Result, SchedulingPolicy};
 use crate::sys::listener::Listener;
@@ -212,22 +212,8 @@ impl Inheritance {
     ///
     /// When one did not come.
     pub(in crate::primary) fn ports(&mut self, registry: &mio::Registry) -> io::Result<Ports> {
-        let mut restored = Vec::new();
-        for port in std::mem::take(&mut self.state.ports) {
-            let mut beside = Vec::new();
-            for (place, socket) in port.beside {
-                beside.push((place, socket.adopt()?));
-            }
-            restored.push(Restored {
-                number: port.number,
-                configured: port.configured,
-                ask: port.asked.map(|(words, nth)| Ask::Address { words, nth }),
-                first: port.first.adopt()?,
-                beside,
-                steering: port.steering,
-                users: port.users.into_iter().map(WorkerId).collect(),
-            });
-        }
+        let ports = std::mem::take(&mut self.state.ports).into_iter();
+        let restored = ports.map(PortState::adopt).collect::<io::Result<_>>()?;
         Ports::restored(registry, restored, self.state.next_number)
     }
 }
@@ -241,6 +227,16 @@ impl Cluster {
         }
         if self.mode != Mode::Processes {
             return Err(io::Error::other("processes cannot become threads"));
+        }
+        let program = self.program.as_ref();
+        let suits = |member: &MemberState| match &member.program {
+            Some(left) => left.is_of(program),
+            None => program.is_none(),
+        };
+        if !state.members.iter().all(suits) {
+            return Err(io::Error::other(
+                "the workers are programs of another kind: stop and start instead",
+            ));
         }
         Ok(())
     }
@@ -289,6 +285,7 @@ impl Primary {
         for member in state.members {
             self.resume_member(member)?;
         }
+        self.resume_programs(state.programs);
         for arrival in state.waiting {
             let arrival = arrival.adopt()?;
             match arrival.affinity.is_none() && arrival.is_fresh() {
@@ -317,7 +314,17 @@ impl Primary {
     fn resume_member(&mut self, state: MemberState) -> io::Result<()> {
         let now = self.reactor.now();
         let id = WorkerId(state.record.id);
-        let mut channel = Channel::from_fd(exec::adopt(state.channel)?);
+        let channel = exec::adopt(state.channel)?;
+        let pid = Pid::from_raw(state.pid);
+        let mut left = state.program;
+        let (carrier, mut channel, program) = match &mut left {
+            None => (Carrier::Process(pid), Channel::from_fd(channel), None),
+            Some(left) => {
+                let started = left.begin(id, pid, channel)?;
+                let child = Some(Box::new(started.child));
+                (started.carrier, started.channel, child)
+            }
+        };
         for (datagram, with) in state.unsent {
             let with = with.into_iter().map(exec::adopt);
             channel.push_unsent(datagram, with.collect::<io::Result<_>>()?);
@@ -341,13 +348,16 @@ impl Primary {
             channel,
             slot: self.board.slot(state.slot),
             heartbeat: None,
+            program,
         };
-        let carrier = Carrier::Process(Pid::from_raw(state.pid));
         let mut member = Member::new(recruit, state.slot, carrier, now);
         let age = Duration::from_micros(state.record.age);
         member.since = now.checked_sub(age).unwrap_or(now);
         member.listens = state.listens;
         member.ready = state.ready;
+        if state.online {
+            member.conduct.begins(member.since);
+        }
         member.leaving = state.leaving;
         member.owes_last_word = state.owes_last_word;
         member.owed = state.owed;
@@ -364,6 +374,9 @@ impl Primary {
         member.inbox = Inbox::resumed(state.incoming);
         self.slots.insert(state.slot);
         self.members.add(member);
+        if let Some(left) = left {
+            self.resume_program(id, *left);
+        }
         Ok(())
     }
 }

@@ -3,12 +3,15 @@
 
 use super::super::hands::Arrival;
 use super::super::link::Passage;
-use super::super::ports::Steering;
+use super::super::ports::{First, Port, Ports, Restored, Steering};
+use super::super::program::{Left, LeftByAll};
 use super::super::rendezvous::Affinity;
 use super::super::supervisor::Record;
-use crate::ipc::{Ask, Handed};
+use crate::ipc::{Ask, Bind, Handed};
+use crate::sys::datagram::DatagramSocket;
 use crate::sys::exec;
-use crate::sys::listener::{Listener, Peer};
+use crate::sys::listener::{Address, Listener, Peer};
+use crate::worker::WorkerId;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +54,9 @@ pub(super) struct State {
     /// The way to other clusters, where there is one.
     #[serde(default)]
     pub(super) link: Option<Passage>,
+    /// What there is to know of workers that are programs.
+    #[serde(default)]
+    pub(super) programs: LeftByAll,
 }
 
 /// A listener and its sockets.
@@ -61,6 +67,14 @@ pub(super) struct PortState {
     pub(super) configured: Option<String>,
     /// As a worker had asked for it.
     pub(super) asked: Option<(String, u32)>,
+    /// As a program had.
+    #[serde(default)]
+    pub(super) bind: Option<Bind>,
+    #[serde(default)]
+    pub(super) data: Option<String>,
+    /// Whether its socket is one of datagrams.
+    #[serde(default)]
+    pub(super) datagrams: bool,
     pub(super) first: SocketState,
     /// By place.
     pub(super) beside: BTreeMap<usize, SocketState>,
@@ -69,10 +83,13 @@ pub(super) struct PortState {
     pub(super) users: BTreeSet<u32>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct SocketState {
     pub(super) fd: RawFd,
     pub(super) inherited: bool,
+    /// Where it is, if that is a file: the kernel may know a shorter name alone.
+    #[serde(default)]
+    pub(super) path: Option<String>,
 }
 
 /// A worker.
@@ -103,6 +120,9 @@ pub(super) struct MemberState {
     pub(super) under_way: u32,
     /// The beginning of a message of its own.
     pub(super) incoming: Vec<u8>,
+    /// What else there is of one that is a program.
+    #[serde(default)]
+    pub(super) program: Option<Box<Left>>,
 }
 
 /// A connection.
@@ -150,7 +170,44 @@ impl<'a> Kept<'a> {
         SocketState {
             fd: self.keep(listener.as_fd()),
             inherited: listener.is_inherited(),
+            path: match listener.address() {
+                Address::Unix(path) if !listener.is_inherited() => path.to_str().map(str::to_owned),
+                Address::Unix(_) | Address::Inet(_) => None,
+            },
         }
+    }
+
+    /// A listener, or where datagrams come to.
+    pub(super) fn port(&mut self, ports: &'a Ports, port: &'a Port) -> Option<PortState> {
+        let first = match &port.datagrams {
+            Some(socket) => SocketState {
+                fd: self.keep(socket.as_fd()),
+                ..SocketState::default()
+            },
+            None => self.socket(ports.gate.listener(port.first)?),
+        };
+        let beside = port.beside.iter().filter_map(|(place, token)| {
+            let listener = ports.gate.listener(*token)?;
+            Some((*place, self.socket(listener)))
+        });
+        Some(PortState {
+            number: port.number,
+            configured: port.configured.clone(),
+            asked: match &port.ask {
+                Some(Ask::Address { words, nth }) => Some((words.clone(), *nth)),
+                _ => None,
+            },
+            bind: match &port.ask {
+                Some(Ask::Bind(bind)) => Some(bind.clone()),
+                _ => None,
+            },
+            data: port.data.clone(),
+            datagrams: port.datagrams.is_some(),
+            first,
+            beside: beside.collect(),
+            steering: Some(port.steering),
+            users: port.users.iter().map(|id| id.0).collect(),
+        })
     }
 
     pub(super) fn arrival(&mut self, arrival: &'a Arrival) -> ArrivalState {
@@ -229,7 +286,37 @@ impl SocketState {
     ///
     /// When its descriptor did not come.
     pub(super) fn adopt(self) -> io::Result<Listener> {
-        Listener::restored(exec::adopt(self.fd)?, self.inherited)
+        let listener = Listener::restored(exec::adopt(self.fd)?, self.inherited)?;
+        Ok(match self.path {
+            Some(path) => listener.known_at(path.into()),
+            None => listener,
+        })
+    }
+}
+
+impl PortState {
+    /// The listener, in the program that takes over.
+    ///
+    /// # Errors
+    ///
+    /// When one of its descriptors did not come.
+    pub(super) fn adopt(self) -> io::Result<Restored> {
+        let asked = self.asked.map(|(words, nth)| Ask::Address { words, nth });
+        let beside = self.beside.into_iter();
+        let beside = beside.map(|(place, socket)| Ok((place, socket.adopt()?)));
+        Ok(Restored {
+            number: self.number,
+            configured: self.configured,
+            ask: asked.or(self.bind.map(Ask::Bind)),
+            first: match self.datagrams {
+                true => First::Datagrams(DatagramSocket::restored(exec::adopt(self.first.fd)?)?),
+                false => First::Listener(self.first.adopt()?),
+            },
+            beside: beside.collect::<io::Result<_>>()?,
+            steering: self.steering,
+            users: self.users.into_iter().map(WorkerId).collect(),
+            data: self.data,
+        })
     }
 }
 
@@ -249,6 +336,7 @@ impl State {
             all.push(member.channel);
             all.extend(member.untaken.iter().map(|one| one.fd));
             all.extend(member.unsent.iter().flat_map(|(_, with)| with));
+            all.extend(member.program.iter().flat_map(|left| left.descriptors()));
         }
         all
     }
@@ -288,50 +376,5 @@ impl State {
     }
 }
 
-/// A worker's question as the state has it.
-pub(super) fn asked(ask: Option<&Ask>) -> Option<(String, u32)> {
-    match ask? {
-        Ask::Address { words, nth } => Some((words.clone(), *nth)),
-        Ask::Configured(_) => None,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read() {
-        let state = State {
-            protocol: crate::ipc::VERSION,
-            wanted: 3,
-            members: vec![MemberState {
-                pid: 7,
-                unsent: vec![(vec![1, 2], vec![9])],
-                ..MemberState::default()
-            }],
-            waiting: vec![ArrivalState {
-                peer: "127.0.0.1:80".parse().ok(),
-                bytes: b"GET".to_vec(),
-                ..ArrivalState::default()
-            }],
-            ..State::default()
-        };
-        let file = state.write().unwrap();
-        let read = State::read(file.as_fd()).unwrap();
-        assert_eq!(format!("{read:?}"), format!("{state:?}"));
-    }
-
-    #[test]
-    fn another_protocol_and_nonsense_are_refused() {
-        let other = State {
-            protocol: crate::ipc::VERSION + 1,
-            ..State::default()
-        };
-        let file = other.write().unwrap();
-        let error = State::read(file.as_fd()).unwrap_err();
-        assert!(error.to_string().contains("protocol"), "{error}");
-        let nonsense = exec::sealed_memfd("x", b"{}").unwrap();
-        assert!(State::read(nonsense.as_fd()).is_err());
-    }
-}
+mod tests;

@@ -1,10 +1,12 @@
 //! Tests of listeners, on free ports and in directories of their own.
 
+use std::fs;
 use std::net::TcpStream;
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use nix::fcntl::FdFlag;
+use nix::sys::socket::{UnixAddr, connect};
 
 use super::super::{socket, testing};
 use super::*;
@@ -455,4 +457,17 @@ fn a_restored_listener_is_what_it_was() {
     assert!(restored.is_inherited());
     assert_eq!(inet(&restored), address);
     assert!(!restored.suspend().expect("nothing is done"));
+}
+
+#[test]
+#[cfg(feature = "programs")]
+fn connections_that_wait_are_counted() {
+    let (listener, address) = tcp();
+    let mut clients = Vec::new();
+    for count in 0..3 {
+        assert_eq!(listener.count_waiting(), count);
+        clients.push(TcpStream::connect(address).unwrap());
+    }
+    listener.accept().unwrap();
+    assert_eq!(listener.count_waiting(), 2);
 }

@@ -6,9 +6,15 @@
 #[cfg(feature = "compare")]
 mod compare;
 mod ends;
+#[cfg(feature = "programs")]
+mod executed;
 mod farewells;
 mod listens;
 mod messages;
+#[cfg(feature = "programs")]
+mod nodes;
+#[cfg(feature = "programs")]
+mod outputs;
 #[cfg(feature = "sessions")]
 mod sessions;
 #[cfg(feature = "websocket")]
@@ -65,6 +71,8 @@ pub(crate) fn main(words: &str) -> ExitCode {
         "ends" => ends::cluster(&call),
         "farewells" => farewells::cluster(&call),
         "hasty" => farewells::hasty(&call),
+        #[cfg(feature = "programs")]
+        "executed" => executed::cluster(&call),
         "reloads" => ends::reloads(&call),
         "echo" => messages::echo(&call),
         "late" => messages::late(&call),
@@ -74,7 +82,11 @@ pub(crate) fn main(words: &str) -> ExitCode {
         "listens" => listens::cluster(&call),
         #[cfg(feature = "websocket")]
         "shouts" => shouts::cluster(&call),
+        #[cfg(feature = "programs")]
+        "outputs" => outputs::cluster(&call),
         "topics" => topics::cluster(&call),
+        #[cfg(feature = "programs")]
+        "nodes" => nodes::cluster(&call),
         #[cfg(feature = "sessions")]
         "sessions" => sessions::cluster(&call),
         "env" => listens::with_env(&call),

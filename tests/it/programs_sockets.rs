@@ -1,0 +1,291 @@
+//! Programs that inherit their sockets: any executable, by `mcluster start --listen`.
+//!
+//! `tests/programs/sockets` has programs of Python's standard library that behave as told, and
+//! `examples/programs` those that users are shown. Where there is no Python, or no server of its
+//! registry, one line says so and the test passes.
+
+use crate::client::Client;
+use crate::examples::{skipped, tool};
+use crate::load::Load;
+use crate::node::installed;
+use crate::support::{Directory, Server, Worker, command, output, wait_until};
+use crate::tidy::root;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A cluster of such programs.
+struct Programs {
+    server: Server,
+    socket: PathBuf,
+    address: SocketAddr,
+    _directory: Directory,
+}
+
+impl Programs {
+    fn start(count: &str, words: &[&str]) -> Self {
+        let directory = Directory::new();
+        let socket = directory.file("c.sock");
+        let control = socket.to_str().unwrap();
+        let mut all = vec!["start", "--listen", "127.0.0.1:0", "--workers", count];
+        all.extend(["--control", control]);
+        all.extend(words);
+        let server = Server::launch(command(&all));
+        let address = server.address();
+        Self {
+            server,
+            socket,
+            address,
+            _directory: directory,
+        }
+    }
+
+    fn steer(&self, words: &[&str]) -> (i32, String) {
+        let control = self.socket.to_str().unwrap();
+        let output = output(command(&[words, &["--control", control]].concat()));
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    }
+
+    fn reload(&self) {
+        let (status, said) = self.steer(&["reload"]);
+        assert_eq!(status, 0, "{said}");
+    }
+
+    /// The worker that is launched in place of `worker`, once it listens.
+    fn successor(&self, mark: usize, worker: Worker) -> Worker {
+        self.server.log.find(mark, |line| {
+            let (found, rest) = Worker::of_line(line)?;
+            (found.id > worker.id && rest.starts_with("is listening")).then_some(found)
+        })
+    }
+
+    fn asks(&self) -> String {
+        let mut client = Client::connect(self.address).unwrap();
+        client.get("/").unwrap().who()
+    }
+}
+
+fn of(worker: Worker) -> String {
+    format!("Handled by process {}", worker.pid)
+}
+
+/// Where Python is, with a line that says so where it is not.
+fn python() -> Option<String> {
+    let found = tool("python3");
+    let found = found.inspect_err(|missing| skipped("programs with inherited sockets", missing));
+    Some(found.ok()?.to_str().unwrap().to_owned())
+}
+
+fn file(path: &str) -> String {
+    root().join(path).to_str().unwrap().to_owned()
+}
+
+const INHERITS: &str = "tests/programs/sockets/inherits.py";
+
+/// A cluster of the tests' program, which behaves as `mode` says.
+fn inherits(count: &str, mode: &str, words: &[&str]) -> Option<Programs> {
+    let (python, script) = (python()?, file(INHERITS));
+    let mut all = vec![script.as_str(), "--interpreter", &python];
+    all.extend(words);
+    all.extend(["--", mode]);
+    Some(Programs::start(count, &all))
+}
+
+#[test]
+fn one_that_waits_in_any_way_is_found_ready() {
+    for mode in ["loop", "epoll"] {
+        // Longer than the test would wait: it is seen.
+        let Some(cluster) = inherits("2", mode, &["--listen-timeout", "10m"]) else {
+            return;
+        };
+        let workers = cluster.server.wait_for_workers(2);
+        let mark = cluster.server.log.mark();
+        workers[0].signal(Signal::SIGKILL);
+        let next = cluster.successor(mark, workers[0]);
+        let all = [of(next), of(workers[1])];
+        assert!(all.contains(&cluster.asks()));
+        cluster.reload();
+        assert!(!all.contains(&cluster.asks()));
+        let ended = cluster.server.stop();
+        assert!(ended.status.success(), "{ended:?}");
+    }
+}
+
+#[test]
+fn one_may_be_ready_when_it_says_so() {
+    let Some(python) = python() else {
+        return;
+    };
+    let script = file(INHERITS);
+    let mut words = vec![
+        "start",
+        "--listen",
+        "127.0.0.1:0",
+        "-w",
+        "1",
+        "--wait-ready",
+    ];
+    words.extend(["--listen-timeout", "10m", &script, "--interpreter", &python]);
+    words.extend(["--", "notify"]);
+    let server = Server::launch(command(&words));
+    server.log.wait(0, "waits");
+    let primary = server.pid();
+    let children = std::fs::read_to_string(format!("/proc/{primary}/task/{primary}/children"));
+    let worker: i32 = children.unwrap().trim().parse().unwrap();
+    assert!(
+        server.out.all().is_empty(),
+        "it accepts, and has not said so"
+    );
+    kill(Pid::from_raw(worker), Signal::SIGUSR1).unwrap();
+    let mut client = Client::connect(server.address()).unwrap();
+    assert_eq!(
+        client.get("/").unwrap().who(),
+        format!("Handled by process {worker}")
+    );
+    server.stop();
+}
+
+#[test]
+fn one_that_says_it_goes_is_replaced() {
+    let Some(cluster) = inherits("1", "stops", &[]) else {
+        return;
+    };
+    let worker = cluster.server.wait_for_workers(1)[0];
+    let mark = cluster.server.log.mark();
+    worker.signal(Signal::SIGUSR1);
+    let next = cluster.successor(mark, worker);
+    wait_until("the successor", || cluster.asks() == of(next));
+    cluster.server.stop();
+}
+
+#[test]
+fn one_that_does_not_go_is_killed_with_its_children() {
+    let Some(cluster) = inherits("1", "stubborn", &["--drain-timeout", "300ms"]) else {
+        return;
+    };
+    let child = cluster.server.log.find(0, |line| {
+        let (_, pid) = line.split_once("child ")?;
+        pid.trim().parse::<i32>().ok()
+    });
+    let worker = cluster.server.wait_for_workers(1)[0];
+    cluster.reload();
+    wait_until("the end of a child", || {
+        kill(Pid::from_raw(child), None).is_err()
+    });
+    assert_ne!(cluster.asks(), of(worker));
+    cluster.server.stop();
+}
+
+#[test]
+fn what_waits_at_a_worker_that_dies_is_its_successors() {
+    let Some(cluster) = inherits("2", "loop", &["--schedule", "reuseport"]) else {
+        return;
+    };
+    let workers = cluster.server.wait_for_workers(2);
+    let mark = cluster.server.log.mark();
+    for worker in &workers {
+        worker.signal(Signal::SIGSTOP);
+    }
+    let mut clients: Vec<Client> = (0..32)
+        .map(|_| Client::connect(cluster.address).unwrap())
+        .collect();
+    for client in &mut clients {
+        client.ask("/").unwrap();
+    }
+    for worker in &workers {
+        worker.signal(Signal::SIGKILL);
+    }
+    let mut pids = Vec::new();
+    // Each of the dead may have accepted one before it stood still.
+    let mut lost = 0;
+    for client in &mut clients {
+        match client.receive() {
+            Ok(answer) => pids.push(answer.who()),
+            Err(_) => lost += 1,
+        }
+    }
+    pids.sort();
+    pids.dedup();
+    assert_eq!(pids.len(), 2, "{pids:?}");
+    assert!(lost <= 2, "{lost} lost");
+    cluster.successor(mark, workers[0]);
+    let (status, said) = cluster.steer(&["scale", "1"]);
+    assert_eq!(status, 0, "{said}");
+    for _ in 0..32 {
+        cluster.asks();
+    }
+    cluster.server.stop();
+}
+
+#[test]
+fn what_it_cannot_be_handed_is_refused() {
+    let Some(python) = python() else {
+        return;
+    };
+    let script = file(INHERITS);
+    for policy in ["rr", "sticky-ip", "least-connections"] {
+        let mut words = vec!["start", &script, "--interpreter", &python, "--listen", ":0"];
+        words.extend(["--schedule", policy, "--", "loop"]);
+        let refused = output(command(&words));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("schedule"), "{said}");
+    }
+}
+
+/// Reloads under load. Clients that were served before may be lost where the server is known to close
+/// idle connections, on which the next request may be under way.
+fn reloads(words: &[&str], reloads: usize, closes_idle: bool) {
+    let cluster = Programs::start("2", words);
+    let load = Load::start(cluster.address, 16);
+    for _ in 0..reloads {
+        cluster.reload();
+        load.go_on();
+    }
+    let tally = load.stop();
+    // Ours hands connections on, and has no need to end them; these say so in their last answer.
+    let ended = |one: &&String| one.contains("status: 200") && one.contains("close");
+    let mut wrong = tally.wrong.iter().filter(|one| !ended(one));
+    assert_eq!(wrong.next(), None);
+    let mut lost = tally.lost.iter();
+    assert_eq!(tally.refused, 0, "{tally:?}");
+    assert!(lost.all(|one| closes_idle && one.is_some()), "{tally:?}");
+    cluster.server.stop();
+}
+
+#[test]
+fn a_reload_of_the_standard_library_loses_nothing() {
+    if let Some(python) = python() {
+        let script = file("examples/programs/server.py");
+        reloads(&[&script, "--interpreter", &python], 5, false);
+    }
+}
+
+/// A server of the registry for the examples' application.
+fn registered(name: &str, arguments: &[&str], closes_idle: bool) {
+    let Some(folder) = installed("python") else {
+        return;
+    };
+    let server: PathBuf = Path::new(&folder).join("bin").join(name);
+    let place = file("examples/programs");
+    let mut words = vec![server.to_str().unwrap(), "--interpreter", "none"];
+    words.extend(["--cwd", &place, "--"]);
+    words.extend(arguments);
+    reloads(&words, 2, closes_idle);
+}
+
+#[test]
+fn gunicorn_finds_its_socket() {
+    registered("gunicorn", &["--threads", "4", "wsgi:app"], false);
+}
+
+#[test]
+fn uvicorn_has_its_socket_by_descriptor() {
+    let words = ["--fd", "3", "--no-access-log", "asgi:app"];
+    registered("uvicorn", &words, true);
+}

@@ -8,6 +8,8 @@ pub(crate) use super::codec::MAX_DATAGRAM as BUFFER_BYTES;
 use super::datagrams::Datagrams;
 #[cfg(feature = "programs")]
 use super::node::{Lines, LinesState};
+#[cfg(feature = "programs")]
+use crate::sys::process;
 use std::io;
 #[cfg(feature = "programs")]
 use std::os::fd::RawFd;
@@ -77,8 +79,12 @@ impl Mute {
         false
     }
 
+    /// It is asked unprompted, too.
     fn receive(&self, _buffer: &mut [u8]) -> io::Result<Received> {
-        Ok(Received::Closed)
+        Ok(match process::is_over(self.0.as_fd())? {
+            true => Received::Closed,
+            false => Received::Nothing,
+        })
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -221,16 +221,17 @@ pub(crate) mod token {
     /// twice as much. No [`Key`] comes there before a place has had 2^30 occupants.
     pub(crate) const PEEKED: usize = 1 << 62;
 
-    /// Where a worker of the primary's that is a program says how it is: tokens from here on, by
-    /// the worker's id. No [`Key`] comes there either.
-    #[cfg(feature = "programs")]
-    pub(crate) const NOTICES: usize = 1 << 63;
-
     /// What workers that are programs write, as the primary reads it: tokens from here on, up to
-    /// twice as much, two for each worker. No [`Key`] comes there before a place has had 2^29
+    /// [`NOTICES`], two for each worker. No [`Key`] comes there before a place has had 2^29
     /// occupants.
     #[cfg(feature = "programs")]
     pub(crate) const OUTPUT: usize = 1 << 61;
+
+    /// Where a worker of the primary's that is a program says how it is: tokens from here on, by
+    /// the worker's id, up to [`PEEKED`]. No [`Key`] comes there either; one with the highest bit is
+    /// of another server.
+    #[cfg(feature = "programs")]
+    pub(crate) const NOTICES: usize = OUTPUT + (1 << 60);
 
     /// A place in a table and which occupant of it is meant.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

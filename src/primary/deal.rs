@@ -6,6 +6,7 @@ use super::{Primary, SchedulingPolicy};
 use crate::ipc::FLUSH_AGAIN;
 use crate::server::MAX_BACKLOG;
 use crate::server::gate::Accepted;
+use crate::sys::listener::Listener;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -266,6 +267,12 @@ impl Primary {
         stay.peek().is_some() && stay.all(|one| !one.ready)
     }
 
+    /// Whether a client has come whom nobody serves yet.
+    fn somebody_waits(&self) -> bool {
+        let mut listeners = self.ports.gate.listeners();
+        !self.waiting.is_empty() || self.peeks.len() > 0 || listeners.any(Listener::has_waiting)
+    }
+
     fn begin_stop(&mut self) {
         let now = self.reactor.now();
         let workers = self.members.len();
@@ -295,7 +302,7 @@ impl Primary {
             let until = *self
                 .stop_until
                 .get_or_insert(now + self.rules.patience.drain);
-            if now < until && self.starts_only() {
+            if now < until && self.starts_only() && self.somebody_waits() {
                 // What has come would find nobody who serves, but will in a moment.
                 self.stop_at = Some(now + OFFER_AGAIN);
             } else {

@@ -87,6 +87,8 @@ use peek::{Peeks, is_peeked};
 use ports::Ports;
 #[cfg(not(feature = "programs"))]
 use program::Program;
+#[cfg(feature = "programs")]
+use program::is_notice;
 use program::{Output, is_output};
 use scheduler::Round;
 use std::collections::{BTreeSet, VecDeque};
@@ -308,7 +310,7 @@ impl Primary {
             SIGNALS => Wake::Signals,
             TRIAL => Wake::Trial,
             #[cfg(feature = "programs")]
-            token if token >= NOTICES => Wake::Notice(WorkerId((token - NOTICES) as u32)),
+            token if is_notice(token) => Wake::Notice(WorkerId((token - NOTICES) as u32)),
             token if is_peeked(token) => Wake::Peeked(ready),
             token if is_output(token) => Wake::Output(ready),
             LINK => Wake::Link(ready),

@@ -216,6 +216,10 @@ impl Output {
     }
 }
 
+pub(super) fn is_notice(_token: usize) -> bool {
+    false
+}
+
 pub(super) fn is_output(_token: usize) -> bool {
     false
 }

@@ -155,7 +155,31 @@ pub(crate) fn wait_for_room(file: &File, most: std::time::Duration) -> io::Resul
 }
 
 fn has_room(file: &File) -> io::Result<bool> {
-    poll_for_room(file, 0)
+    // An error is there to be found by the write.
+    is_ready(file.as_fd(), libc::POLLOUT)
+}
+
+/// Whether a descriptor is readable.
+///
+/// # Errors
+///
+/// As poll(2).
+#[cfg(feature = "programs")]
+pub(super) fn has_something(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    is_ready(fd, libc::POLLIN)
+}
+
+fn is_ready(fd: BorrowedFd<'_>, events: i16) -> io::Result<bool> {
+    let mut question = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events,
+        revents: 0,
+    };
+    super::retry(|| {
+        // SAFETY: one entry, which is ours, and no waiting.
+        Errno::result(unsafe { libc::poll(&raw mut question, 1, 0) })
+    })?;
+    Ok(question.revents != 0)
 }
 
 fn poll_for_room(file: &File, ms: i32) -> io::Result<bool> {

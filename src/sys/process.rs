@@ -4,7 +4,7 @@
 //! means, is decided by whoever calls.
 
 #[cfg(feature = "programs")]
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 use std::{env, fmt, fs, io, mem, ptr, thread};
@@ -235,6 +235,16 @@ pub(crate) fn descriptor(child: Pid) -> io::Result<OwnedFd> {
     let fd = retry(|| Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, child, 0) }))?;
     // SAFETY: the kernel has just made it, so it is open and nobody else's; it is a small number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Whether the process with this [`descriptor`] has ended.
+///
+/// # Errors
+///
+/// As poll(2).
+#[cfg(feature = "programs")]
+pub(crate) fn is_over(process: BorrowedFd<'_>) -> io::Result<bool> {
+    super::lines::has_something(process)
 }
 
 /// Sends a signal to one process; see kill(2). Signal 0 only asks whether it could.

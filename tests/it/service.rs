@@ -269,8 +269,9 @@ fn process_one_buries_everybody_and_judges_its_own() {
     for _ in 0..3 {
         leave_behind(init);
     }
+    // They have that name when the shell has become them.
+    wait_until("three orphans", || named(init, "sleep").len() == 3);
     let orphans = named(init, "sleep");
-    assert_eq!(orphans.len(), 3);
     let worker = named(init, "mcluster")[0];
     end(init, Signal::SIGSTOP);
     wait_until("process 1 stands still", || watch::is_stopped(init));

@@ -14,7 +14,7 @@ pub(super) use figures::Samples;
 pub(super) use sockets::{Access, Sockets};
 
 use super::peek::is_peeked;
-use super::program::is_output;
+use super::program::{is_notice, is_output};
 use super::supervisor::{Change, Outcome};
 use super::{Error, Event, Primary, Result};
 use crate::app::Response;
@@ -157,7 +157,8 @@ impl Console {
     /// Whether an event with this token is the console's.
     pub(super) fn owns(token: usize) -> bool {
         // Connections have their generation in the upper half of their token.
-        let key = token >> 32 != 0 && !is_peeked(token) && !is_output(token);
+        let of_programs = is_output(token) || is_notice(token);
+        let key = token >> 32 != 0 && !is_peeked(token) && !of_programs;
         token == CONTROL || token == ADMIN || key
     }
 

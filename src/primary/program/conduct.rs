@@ -307,11 +307,13 @@ impl Primary {
         };
         // Out of all listeners first: it answers what it is handed from here on by a refusal.
         member.leaving = true;
-        if member.hung_up || member.conduct.goes {
+        // Whoever said by itself that it goes need not be told; one that is not spoken to, and stays, is.
+        if member.hung_up || (member.conduct.goes && speaks) {
             return;
         }
         member.leaves();
         if !speaks {
+            member.conduct.signalled = true;
             return self.signal_program(id, "it is to go");
         }
         member.owes_last_word = Some(hand_back);

@@ -39,6 +39,9 @@ pub(in crate::primary) struct Left {
     goes: bool,
     /// For how many microseconds its channel has been closed, and whether it had its signal.
     closed: Option<(u64, bool)>,
+    /// It has listened somewhere.
+    #[serde(default)]
+    listened: bool,
     texts: Vec<Vec<u8>>,
 }
 
@@ -130,6 +133,7 @@ impl Primary {
             said_ready: conduct.said_ready,
             accepts: conduct.accepts,
             goes: conduct.goes,
+            listened: conduct.listened,
             closed: conduct.closed.map(|since| (age(since), conduct.signalled)),
             texts: conduct
                 .texts
@@ -163,7 +167,7 @@ impl Primary {
         conduct.said_ready = left.said_ready;
         conduct.accepts = left.accepts;
         conduct.goes = left.goes;
-        conduct.listened = !member.listens.is_empty();
+        conduct.listened = left.listened || !member.listens.is_empty();
         conduct.signalled = left.closed.is_some_and(|(_, signalled)| signalled);
         conduct.closed = left.closed.map(|(age, _)| {
             let since = now.checked_sub(Duration::from_micros(age));

@@ -36,6 +36,7 @@ use std::time::Duration;
 pub(super) use conduct::{Conduct, State};
 pub(super) use launch::Berth;
 pub(super) use left::{Left, LeftByAll};
+pub(super) use notify::is_notice;
 pub(super) use output::{Output, Wish, is_output};
 pub(super) use owned::Owned;
 

@@ -6,7 +6,7 @@
 
 use crate::ipc::Message;
 use crate::net::register_reader;
-use crate::net::token::NOTICES;
+use crate::net::token::{NOTICES, PEEKED};
 use crate::primary::Primary;
 use crate::sys::notices::{LONGEST_NOTICE, NoticeSocket};
 use crate::sys::socket;
@@ -17,6 +17,11 @@ const NOTICES_PER_TURN: usize = 16;
 
 /// The longest status that is kept, in characters.
 const LONGEST_STATUS: usize = 300;
+
+/// Whether an event with this token is of such a socket.
+pub(in crate::primary) fn is_notice(token: usize) -> bool {
+    (NOTICES..PEEKED).contains(&token)
+}
 
 /// What one notice says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -105,7 +110,23 @@ impl Primary {
 
 #[cfg(test)]
 mod tests {
+    use super::super::is_output;
     use super::*;
+
+    #[test]
+    fn tokens_are_nobody_elses() {
+        let of_another_server = (1 << 63) + (1 << 33);
+        for token in [
+            PEEKED,
+            of_another_server,
+            1 << 33,
+            crate::net::token::OUTPUT,
+        ] {
+            assert!(!is_notice(token), "{token:x}");
+        }
+        assert!(is_notice(NOTICES) && is_notice(NOTICES + u32::MAX as usize));
+        assert!(!is_output(NOTICES));
+    }
 
     #[test]
     fn notices_are_read() {

@@ -123,7 +123,12 @@ impl Supervisor {
         {
             let delay = place.crashes.count(before.step != Step::Starting, now);
             self.hopeless |= place.crashes.before_ready >= HOPELESS;
-            place.not_before = delay.map(|delay| now + delay);
+            place.not_before = place.not_before.max(delay.map(|delay| now + delay));
+            if before.step == Step::Starting {
+                // It was never ready, and a reload must not wait for one after the other.
+                self.failed_starts += 1;
+                self.reload_lost(&before);
+            }
         }
     }
 

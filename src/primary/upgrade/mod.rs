@@ -25,12 +25,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(super) use resume::Inheritance;
 
 /// The token of the trial's answer.
 pub(super) const TRIAL: usize = 3;
+
+/// How long a trial may take at least: it may have files to read that are programs themselves.
+const TRIAL_TIME: Duration = Duration::from_secs(30);
 
 /// What a program says in its trial that would take over.
 const WILLING: &[u8] = b"mcluster: willing to take over\n";
@@ -119,7 +122,7 @@ impl Primary {
             child,
             answer: ours,
             said: Vec::new(),
-            until: self.reactor.now() + self.rules.patience.start,
+            until: self.reactor.now() + self.rules.patience.start.max(TRIAL_TIME),
         });
         Ok(())
     }

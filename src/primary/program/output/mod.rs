@@ -25,7 +25,7 @@ pub(super) use split::Lines as Partial;
 
 use super::super::members::Members;
 use super::super::{Cluster, Error, Primary, Result};
-use crate::net::token::OUTPUT;
+use crate::net::token::{NOTICES, OUTPUT};
 use crate::net::{Ready, deregister, register_reader};
 use crate::sys::privilege::Identity;
 use crate::sys::socket;
@@ -75,7 +75,7 @@ impl Source {
 
 /// Whether an event with this token is of what a worker writes.
 pub(in crate::primary) fn is_output(token: usize) -> bool {
-    (OUTPUT..OUTPUT << 1).contains(&token)
+    (OUTPUT..NOTICES).contains(&token)
 }
 
 /// Lines of workers, on their way.

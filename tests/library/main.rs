@@ -61,9 +61,6 @@ fn main() -> ExitCode {
     nodes::add(&mut tests);
     #[cfg(feature = "programs")]
     outputs::add(&mut tests);
-    outputs::add(&mut tests);
-    #[cfg(feature = "programs")]
-    nodes::add(&mut tests);
     #[cfg(feature = "sessions")]
     sessions::add(&mut tests);
     #[cfg(feature = "websocket")]

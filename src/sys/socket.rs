@@ -233,7 +233,7 @@ pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    Errno::result(result)?;
+    nix::errno::Errno::result(result)?;
     Ok(info.tcpi_unacked)
 }
 

@@ -10,7 +10,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind,
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
 const POLICY: &str = "sticky-ip:reuseport";
@@ -280,12 +280,11 @@ fn clients_find_their_places_after_all_workers_have_died() {
 fn what_is_inherited_is_dealt_by_the_primary() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let fd = listener.as_raw_fd();
-    let script = format!("exec 9<&{fd}; exec \"$0\" \"$@\"");
-    let flags = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty());
-    nix::fcntl::fcntl(&listener, flags).unwrap();
+    let script = "exec 9<&0 </dev/null; exec \"$0\" \"$@\"";
     let arguments = ["-w", "4", "--schedule", POLICY, "-l", "fd:9"];
-    let server = Server::launch(crate::support::command_by_shell(&script, &arguments));
+    let mut command = crate::support::command_by_shell(script, &arguments);
+    command.stdin(OwnedFd::from(listener));
+    let server = Server::launch(command);
     server.urls(1);
     assert_eq!(server.address(), address);
     owners(&server, 2);

@@ -7,7 +7,6 @@ use super::steer::{Cluster, said};
 use super::values::name;
 use crate::{Error, Result};
 use clap::{Args, value_parser};
-use std::io::ErrorKind;
 
 /// Which lines.
 #[derive(Args, Debug)]
@@ -59,13 +58,7 @@ pub(super) fn print(logs: &Logs) -> Result<()> {
     }
     let mut bytes = Vec::new();
     loop {
-        let more = match incoming.next(&mut bytes) {
-            Ok(more) => more,
-            // A primary that dies says no goodbye.
-            Err(why) if why.kind() == ErrorKind::UnexpectedEof => false,
-            Err(why) if why.kind() == ErrorKind::ConnectionReset => false,
-            Err(why) => return Err(cluster.failed(why)),
-        };
+        let more = cluster.next(&mut incoming, &mut bytes)?;
         if !put(&bytes)? || !more {
             return Ok(());
         }

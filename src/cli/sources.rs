@@ -8,6 +8,7 @@
 use super::file::{self, USUAL};
 use super::flags::{self, Cli, Serve};
 use super::show::without_password;
+use super::table::plain;
 use super::which;
 use crate::{Error, Result};
 use clap::builder::Resettable;
@@ -226,7 +227,7 @@ fn below(serve: &Serve, given: &ArgMatches) -> Result<(Option<PathBuf>, Vec<Laye
     };
     let mut path = None;
     if let Some((place, text)) = file {
-        let name = place.to_string_lossy().replace(char::is_control, "?");
+        let name = plain(&place.to_string_lossy());
         let text = text.map_err(|error| Error::Configuration(format!("{name}: {error}")))?;
         let settings = file::parse(&text, &options)
             .map_err(|why| Error::Configuration(format!("{name}:{why}")))?;

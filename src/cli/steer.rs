@@ -221,6 +221,21 @@ impl Cluster {
         }
     }
 
+    /// Adds what comes next of an answer without end; whether more may come. A primary that dies says
+    /// no goodbye.
+    pub(super) fn next(
+        &self,
+        incoming: &mut Incoming<UnixStream>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<bool> {
+        match incoming.next(bytes) {
+            Ok(more) => Ok(more),
+            Err(why) if why.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(why) if why.kind() == ErrorKind::ConnectionReset => Ok(false),
+            Err(why) => Err(self.failed(why)),
+        }
+    }
+
     /// Asks how the cluster is, and what it has said.
     pub(super) fn status(&self) -> Result<(Vec<u8>, Status)> {
         let answer = self.ask("GET", "/status", Some(PATIENCE))?.whole();
@@ -334,13 +349,7 @@ fn events(wanted: &Wanted) -> Result<()> {
     }
     let (mut parser, mut bytes) = (Parser::default(), Vec::new());
     loop {
-        let more = match incoming.next(&mut bytes) {
-            Ok(more) => more,
-            // A primary that dies says no goodbye.
-            Err(why) if why.kind() == ErrorKind::UnexpectedEof => false,
-            Err(why) if why.kind() == ErrorKind::ConnectionReset => false,
-            Err(why) => return Err(cluster.failed(why)),
-        };
+        let more = cluster.next(&mut incoming, &mut bytes)?;
         let events = parser.take(&bytes);
         let events = events.map_err(|why| cluster.failed(io::Error::other(why)))?;
         bytes.clear();

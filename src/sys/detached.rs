@@ -1,4 +1,4 @@
-//! A process on its own: without the terminal it was started from, or tied to the life of another.
+//! A process on its own: without the terminal it was started from, and without what others had open.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -6,12 +6,10 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::unistd;
 
 use super::launch::FIRST_FD;
-use super::process::{Pid, parent_pid};
 use super::retry;
 
 /// Begins a session without a terminal, of which this process is the first.
@@ -113,18 +111,6 @@ fn open_descriptors() -> io::Result<Vec<RawFd>> {
     Ok(open)
 }
 
-/// Has the kernel send `signal` to this process when its parent ends; false when that is not
-/// `parent` any more.
-///
-/// # Errors
-///
-/// As prctl(2), and when there is no such signal.
-pub(crate) fn end_with(parent: Pid, signal: i32) -> io::Result<bool> {
-    prctl::set_pdeathsig(Signal::try_from(signal)?)?;
-    // Only now: a parent that dies between the question and the setting would go unseen.
-    Ok(parent_pid() == parent)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::TempDir;
@@ -153,14 +139,5 @@ mod tests {
         symlink(&path, &link).expect("a link");
         assert!(open_log(&link).is_err());
         assert!(open_log(Path::new("/dev/null")).is_err());
-    }
-
-    #[test]
-    fn the_parent_is_known() {
-        let parent = parent_pid();
-        // No signal comes of it: the parent of the tests outlives them.
-        assert!(end_with(parent, libc::SIGCONT).expect("a signal"));
-        assert!(!end_with(Pid::from_raw(0), libc::SIGCONT).expect("a signal"));
-        assert!(end_with(parent, 1000).is_err());
     }
 }

@@ -28,8 +28,14 @@ pub(crate) const TAKE_OVER: &str = "MCLUSTER_TAKE_OVER";
 /// Whether this program stands in the place of another, and has not yet taken over.
 #[cfg(feature = "sessions")]
 pub(crate) fn takes_over() -> bool {
+    std::env::var_os(TAKE_OVER).is_some() && !is_trial()
+}
+
+/// Whether this program is only to say whether it would.
+#[cfg(any(feature = "sessions", feature = "cli"))]
+pub(crate) fn is_trial() -> bool {
     let words = std::env::var_os(TAKE_OVER);
-    words.is_some_and(|words| !words.as_encoded_bytes().starts_with(b"try:"))
+    words.is_some_and(|words| words.as_encoded_bytes().starts_with(b"try:"))
 }
 
 /// Says whether a descriptor stays open when this program is replaced; see `FD_CLOEXEC` in

@@ -19,7 +19,7 @@ use nix::unistd;
 use super::exec;
 use super::privilege::Identity;
 use super::process::{self, Forked, Pid};
-use super::retry;
+use super::{is_ready, retry};
 
 /// The first descriptor behind standard input, output and error.
 pub(crate) const FIRST_FD: RawFd = 3;
@@ -64,13 +64,14 @@ pub(crate) struct Launch<'a> {
 /// What failed in the child, in words.
 type Failure = (io::Error, String);
 
-/// Leaves the process when it is dropped: a child that panics must not unwind into what its parent
-/// was about to do.
-struct Leave;
+/// Leaves the process with this code when it is dropped: a child that panics must not unwind into what
+/// its parent was about to do.
+#[derive(Debug)]
+pub(crate) struct Leave(pub(crate) i32);
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        process::exit_now(NOT_EXECUTED);
+        process::exit_now(self.0);
     }
 }
 
@@ -91,7 +92,7 @@ pub(crate) fn launch(launch: &Launch<'_>, prepare: impl FnOnce()) -> io::Result<
     let parent = process::pid();
     match process::fork()? {
         Forked::Child => {
-            let leave = Leave;
+            let leave = Leave(NOT_EXECUTED);
             drop(hear);
             prepare();
             launch.execute(parent, tell);
@@ -120,14 +121,7 @@ fn bury(pid: Pid) {
 
 /// Nothing if the program is executed: that closes the other end. Otherwise why not.
 fn hear_word(hear: OwnedFd) -> io::Result<()> {
-    let mut poll = libc::pollfd {
-        fd: hear.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: `poll` is one pollfd, as said, and outlives the call.
-    let ready = retry(|| Errno::result(unsafe { libc::poll(&raw mut poll, 1, TO_EXECUTE_MS) }))?;
-    if ready == 0 {
+    if !is_ready(hear.as_fd(), libc::POLLIN, TO_EXECUTE_MS)? {
         let what = "the program could not be executed in time";
         return Err(io::Error::new(io::ErrorKind::TimedOut, what));
     }

@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
+
+use super::is_ready;
 
 /// What goes into a pipe whole or not at all (pipe(7)).
 pub(crate) const WHOLE_IN_A_PIPE: usize = libc::PIPE_BUF;
@@ -151,49 +152,12 @@ pub(crate) fn write(file: &File, kind: Kind, bytes: &[u8]) -> io::Result<usize> 
 #[cfg(feature = "cli")]
 pub(crate) fn wait_for_room(file: &File, most: std::time::Duration) -> io::Result<bool> {
     let ms = most.as_micros().div_ceil(1000);
-    poll_for_room(file, ms.min(i32::MAX as u128) as i32)
+    is_ready(file.as_fd(), libc::POLLOUT, ms.min(i32::MAX as u128) as i32)
 }
 
 fn has_room(file: &File) -> io::Result<bool> {
     // An error is there to be found by the write.
-    is_ready(file.as_fd(), libc::POLLOUT)
-}
-
-/// Whether a descriptor is readable.
-///
-/// # Errors
-///
-/// As poll(2).
-#[cfg(feature = "programs")]
-pub(super) fn has_something(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    is_ready(fd, libc::POLLIN)
-}
-
-fn is_ready(fd: BorrowedFd<'_>, events: i16) -> io::Result<bool> {
-    let mut question = libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events,
-        revents: 0,
-    };
-    super::retry(|| {
-        // SAFETY: one entry, which is ours, and no waiting.
-        Errno::result(unsafe { libc::poll(&raw mut question, 1, 0) })
-    })?;
-    Ok(question.revents != 0)
-}
-
-fn poll_for_room(file: &File, ms: i32) -> io::Result<bool> {
-    let mut question = libc::pollfd {
-        fd: file.as_raw_fd(),
-        events: libc::POLLOUT,
-        revents: 0,
-    };
-    super::retry(|| {
-        // SAFETY: one entry, which is ours and outlives the call.
-        Errno::result(unsafe { libc::poll(&raw mut question, 1, ms) })
-    })?;
-    // An error is there to be found by the write.
-    Ok(question.revents != 0)
+    is_ready(file.as_fd(), libc::POLLOUT, 0)
 }
 
 #[cfg(test)]

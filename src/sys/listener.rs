@@ -17,7 +17,7 @@ use nix::sys::socket::{
     getsockopt, setsockopt, shutdown, socket, sockopt,
 };
 
-use super::{exec, retry};
+use super::{exec, is_ready, retry};
 
 mod activation;
 mod blocking;
@@ -287,14 +287,7 @@ impl Listener {
 
     /// Whether a connection waits to be accepted; see poll(2).
     pub(crate) fn has_waiting(&self) -> bool {
-        let mut poll = libc::pollfd {
-            fd: self.fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: `poll` is one pollfd and outlives the call, which does not wait.
-        let ready = retry(|| Errno::result(unsafe { libc::poll(&raw mut poll, 1, 0) }));
-        ready.is_ok_and(|ready| ready > 0)
+        is_ready(self.fd.as_fd(), libc::POLLIN, 0).unwrap_or(false)
     }
 
     /// How many connections wait to be accepted at a TCP socket; of another, 1 where some do.

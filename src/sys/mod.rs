@@ -19,6 +19,7 @@
 )]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
@@ -67,6 +68,19 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
             other => return other.map_err(io::Error::from),
         }
     }
+}
+
+/// Whether a descriptor has one of `events`, an error or its end, or comes to it within so many
+/// milliseconds; see poll(2).
+fn is_ready(fd: BorrowedFd<'_>, events: i16, ms: i32) -> io::Result<bool> {
+    let mut question = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events,
+        revents: 0,
+    };
+    // SAFETY: one entry, which is ours and outlives the call.
+    let ready = retry(|| Errno::result(unsafe { libc::poll(&raw mut question, 1, ms) }))?;
+    Ok(ready > 0)
 }
 
 /// What the tests of several files need.

@@ -244,7 +244,7 @@ pub(crate) fn descriptor(child: Pid) -> io::Result<OwnedFd> {
 /// As poll(2).
 #[cfg(feature = "programs")]
 pub(crate) fn is_over(process: BorrowedFd<'_>) -> io::Result<bool> {
-    super::lines::has_something(process)
+    super::is_ready(process, libc::POLLIN, 0)
 }
 
 /// Sends a signal to one process; see kill(2). Signal 0 only asks whether it could.

@@ -1,7 +1,7 @@
 //! A load of many keep-alive connections, each of which knows what became of its every request.
 
 use crate::client::{Client, is_loss};
-use crate::support::wait_until;
+use crate::support::all_go_on;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -71,12 +71,7 @@ impl Load {
     /// happened before.
     #[track_caller]
     pub(crate) fn go_on(&self) {
-        let count = |one: &AtomicU64| one.load(Ordering::Relaxed);
-        let before: Vec<u64> = self.shared.answered.iter().map(count).collect();
-        wait_until("every client answered", || {
-            let now = self.shared.answered.iter().map(count);
-            now.zip(&before).all(|(now, before)| now >= before + 2)
-        });
+        all_go_on("every client answered", &self.shared.answered);
     }
 
     /// What was lost since this was last asked.

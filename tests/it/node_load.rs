@@ -7,7 +7,7 @@
 //! answer asked for, is counted apart ([`Tally::again`]) from what is lost.
 
 use crate::client::is_loss;
-use crate::support::wait_until;
+use crate::support::all_go_on;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -87,12 +87,7 @@ impl NodeLoad {
     /// before.
     #[track_caller]
     pub(crate) fn go_on(&self) {
-        let count = |one: &AtomicU64| one.load(Ordering::Relaxed);
-        let before: Vec<u64> = self.shared.rounds.iter().map(count).collect();
-        wait_until("every client answered", || {
-            let now = self.shared.rounds.iter().map(count);
-            now.zip(&before).all(|(now, before)| now >= before + 2)
-        });
+        all_go_on("every client answered", &self.shared.rounds);
     }
 
     /// Ends the load.

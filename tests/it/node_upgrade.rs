@@ -178,18 +178,28 @@ fn a_program_that_fails_leaves_node_workers_with_the_one_before() {
     server.stop();
 }
 
+/// The interpreter, or a word that there is none.
+fn python() -> Option<String> {
+    match tool("python3") {
+        Ok(python) => Some(python.to_str().unwrap().to_owned()),
+        Err(missing) => {
+            skipped("an upgrade under inherited sockets", &missing);
+            None
+        }
+    }
+}
+
 #[test]
 fn programs_with_inherited_sockets_outlive_it() {
-    let python = match tool("python3") {
-        Ok(python) => python,
-        Err(missing) => return skipped("an upgrade under inherited sockets", &missing),
+    let Some(python) = python() else {
+        return;
     };
     let directory = Directory::new();
     let path = installed(&directory);
     let script = program("sockets/inherits.py");
     let words = ["start", script.to_str().unwrap(), "-i2"];
     let socket = ["--listen", "127.0.0.1:0", "--interpreter"];
-    let python = [python.to_str().unwrap(), "--", "finishes"];
+    let python = [&python, "--", "finishes"];
     let server = start(&path, &[&words[..], &socket, &python].concat());
     let load = Clients::start(server.address(), 4);
     for _ in 0..3 {
@@ -205,9 +215,8 @@ fn programs_with_inherited_sockets_outlive_it() {
 /// One that has said that it is ready is not asked to say so again.
 #[test]
 fn who_was_ready_stays_ready() {
-    let python = match tool("python3") {
-        Ok(python) => python,
-        Err(missing) => return skipped("an upgrade under inherited sockets", &missing),
+    let Some(python) = python() else {
+        return;
     };
     let directory = Directory::new();
     let path = installed(&directory);
@@ -220,7 +229,7 @@ fn who_was_ready_stays_ready() {
             "-i1",
             "--listen=127.0.0.1:0",
             "--interpreter",
-            python.to_str().unwrap(),
+            &python,
             "--wait-ready",
             "--listen-timeout=10m",
             "--",

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,18 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Waits until each of these numbers has grown by two: of rounds that began after this, all have ended
+/// one. One that stands at half of what there is counts no more.
+#[track_caller]
+pub(crate) fn all_go_on(what: &str, rounds: &[AtomicU64]) {
+    let count = |one: &AtomicU64| one.load(Ordering::Relaxed);
+    let before: Vec<u64> = rounds.iter().map(count).collect();
+    wait_until(what, || {
+        let mut both = rounds.iter().map(count).zip(&before);
+        both.all(|(now, before)| now >= before + 2 || now >= u64::MAX / 2)
+    });
 }
 
 impl Lines {

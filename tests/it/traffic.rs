@@ -5,7 +5,7 @@
 //! have the processors.
 
 use crate::client::Client;
-use crate::support::wait_until;
+use crate::support::all_go_on;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -71,13 +71,7 @@ impl Traffic {
     /// happened before.
     #[track_caller]
     pub(crate) fn go_on(&self) {
-        let count = |one: &AtomicU64| one.load(Ordering::Relaxed);
-        let before: Vec<u64> = self.shared.rounds.iter().map(count).collect();
-        wait_until("rounds of traffic", || {
-            let now = self.shared.rounds.iter().map(count);
-            now.zip(&before)
-                .all(|(now, before)| now >= before + 2 || now >= u64::MAX / 2)
-        });
+        all_go_on("rounds of traffic", &self.shared.rounds);
         self.check();
     }
 

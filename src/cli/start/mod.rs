@@ -18,11 +18,11 @@ mod watch;
 mod words;
 
 use super::sources::Said;
+use super::table::plain;
 use super::{announce, log_panics, stderr};
 use crate::client;
-use crate::sys::detached;
-use crate::sys::exec::TAKE_OVER;
-use crate::sys::process::Pid;
+use crate::sys::exec;
+use crate::sys::process::{self, Pid};
 use crate::sys::signal::SIGTERM;
 use crate::{ClusterHandle, Error, Event, Result};
 use aside::Aside;
@@ -43,19 +43,16 @@ pub(super) use words::split;
 /// When it makes no sense, a cluster of that name runs already, or one has ended badly.
 pub(super) fn obey(start: &Start, said: &Said) -> Result<()> {
     // A program that takes another's place has its process, which is where it should be.
-    let takes_over = std::env::var_os(TAKE_OVER);
-    let is_trial = takes_over.as_ref().is_some_and(|words| {
-        let words = words.as_encoded_bytes();
-        words.starts_with(b"try:")
-    });
+    let is_trial = exec::is_trial();
+    let takes_over = is_trial || exec::takes_over();
     let apps = plan::apps(start, said)?;
-    if start.part.is_none() && takes_over.is_none() {
+    if start.part.is_none() && !takes_over {
         apps.iter().for_each(name_unsupported);
     }
     let [app] = apps.as_slice() else {
         return several::run(&apps, said.arguments(), start.detach);
     };
-    if takes_over.is_some() {
+    if takes_over {
         let watch = match is_trial {
             true => Watch::Trial,
             false => Watch::Takeover,
@@ -73,7 +70,7 @@ pub(super) fn obey(start: &Start, said: &Said) -> Result<()> {
     }
     if let Some(part) = start.part.as_ref().filter(|part| part.parent > 0) {
         let parent = Pid::from_raw(part.parent);
-        let tied = detached::end_with(parent, SIGTERM);
+        let tied = process::signal_at_parent_death(parent, SIGTERM);
         if !tied.map_err(Error::io("the end of the parent"))? {
             return Ok(());
         }
@@ -121,7 +118,7 @@ fn judge(app: &App) -> Result<()> {
 /// Says in one line what an application asks for in vain.
 fn name_unsupported(app: &App) {
     if !app.unsupported.is_empty() {
-        let what = app.unsupported.join(", ").replace(char::is_control, "?");
+        let what = plain(&app.unsupported.join(", "));
         eprintln!("mcluster: {}: not supported here: {what}", app.name);
     }
 }

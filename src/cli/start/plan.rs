@@ -7,6 +7,7 @@
 use super::super::file::{self, Setting, USUAL};
 use super::super::flags::Command;
 use super::super::sources::{self, Fallback, Layer, Said};
+use super::super::table;
 use super::ecosystem;
 use super::flags::{ARGS, Options, PROGRAM, Start};
 use super::program;
@@ -179,7 +180,7 @@ fn refuse_equal_sockets(apps: &[App]) -> std::result::Result<(), String> {
 
 /// A path as it may be printed.
 fn plain(path: &Path) -> String {
-    path.to_string_lossy().replace(char::is_control, "?")
+    table::plain(&path.to_string_lossy())
 }
 
 /// One application, by what its file says and what the command line says above that.

@@ -2,6 +2,7 @@
 //!
 //! Looks at files and at `PATH`; runs nothing.
 
+use super::super::table::plain;
 use super::plan::App;
 use super::words::split;
 use crate::sys::process;
@@ -90,7 +91,7 @@ fn program(app: &App) -> Result<Program> {
     let options = &app.options;
     let wrong = |why: String| {
         let why = format!("{}: {why}", app.program.to_string_lossy());
-        Error::Settings(why.replace(char::is_control, "?"))
+        Error::Settings(plain(&why))
     };
     let line = line(app).map_err(wrong)?;
     let protocol = match line.is_node {

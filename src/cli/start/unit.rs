@@ -3,6 +3,7 @@
 //! Values in, text out; what a running cluster was started with is read from /proc.
 
 use super::super::flags::{Cli, Command};
+use super::super::table::plain;
 use super::flags::{Manager, Start, Unit};
 use super::plan;
 use crate::{Error, Result};
@@ -302,7 +303,7 @@ fn bytes(bytes: &[u8]) -> String {
 /// A path as a value: all of the line, where `%` alone means something.
 fn path(path: &Path) -> String {
     let text = path.to_string_lossy().replace('%', "%%");
-    text.replace(char::is_control, "?")
+    plain(&text)
 }
 
 #[cfg(test)]

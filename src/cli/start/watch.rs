@@ -11,6 +11,7 @@ use super::plan::App;
 use super::program::{logs, within};
 use crate::cli::stderr;
 use crate::sys::detached;
+use crate::sys::launch::Leave;
 use crate::sys::process::{self, Exit, Forked, Pid};
 use crate::sys::signal::{SIGHUP, SIGKILL};
 use crate::{Error, Result};
@@ -144,16 +145,6 @@ fn own_logs() -> impl Iterator<Item = PathBuf> {
     paths.filter(|path| path.is_absolute() && !path.starts_with("/dev"))
 }
 
-/// Leaves the process when it is dropped: a child that panics must not unwind into what its parent
-/// was about to do.
-struct Leave;
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        process::exit_now(1);
-    }
-}
-
 /// The process that watches, and the pipe by which it is spoken to.
 fn spawn(tree: &Tree, log: Option<&str>) -> io::Result<(Pid, PipeWriter)> {
     let (reader, pipe) = io::pipe()?;
@@ -161,7 +152,7 @@ fn spawn(tree: &Tree, log: Option<&str>) -> io::Result<(Pid, PipeWriter)> {
     match process::fork()? {
         Forked::Parent(pid) => Ok((pid, pipe)),
         Forked::Child => {
-            let _leave = Leave;
+            let _leave = Leave(1);
             let mut kept = vec![reader.as_raw_fd()];
             kept.extend(stderr::descriptor());
             let how = detached::stand_alone(&kept)
@@ -194,7 +185,7 @@ struct Burst {
 
 /// Until the primary ends.
 fn watch(mut tree: Tree, pipe: PipeReader, primary: Pid, log: Option<&str>) -> io::Result<()> {
-    if !detached::end_with(primary, SIGKILL)? {
+    if !process::signal_at_parent_death(primary, SIGKILL)? {
         return Ok(());
     }
     tree.find_again();

@@ -134,3 +134,12 @@ fn the_descriptor_limit_reaches_the_hard_one() {
         (raised, raised)
     );
 }
+
+#[test]
+fn the_parent_is_known() {
+    let parent = parent_pid();
+    // No signal comes of it: the parent of the tests outlives them.
+    assert!(signal_at_parent_death(parent, libc::SIGCONT).expect("a signal"));
+    assert!(!signal_at_parent_death(Pid::from_raw(0), libc::SIGCONT).expect("a signal"));
+    assert!(signal_at_parent_death(parent, 1000).is_err());
+}

@@ -6,6 +6,7 @@ mod keys;
 
 use super::flags::Start;
 use super::plan::Entry;
+use crate::cli::table::plain;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::ffi::OsStr;
@@ -60,7 +61,7 @@ pub(super) fn is_one(program: &OsStr) -> bool {
 pub(super) fn read(path: &Path, start: &Start) -> Result<Vec<Entry>> {
     let wrong = |why: String| {
         let why = format!("{}: {why}", path.display());
-        Error::Configuration(why.replace(char::is_control, "?"))
+        Error::Configuration(plain(&why))
     };
     if !path.is_file() {
         return Err(wrong("there is no such file".to_owned()));
@@ -117,7 +118,7 @@ fn run(path: &Path) -> std::result::Result<Value, String> {
     match said.remove("error") {
         Some(why) => {
             let why = why.as_str().unwrap_or("it fails").replace('\n', ", ");
-            Err(why.replace(char::is_control, "?"))
+            Err(plain(&why))
         }
         None => Ok(said.remove("it").unwrap_or_default()),
     }

@@ -7,6 +7,8 @@ mod ticks;
 use crate::session::{Session, SessionError, Sessions};
 use crate::ws;
 use crate::{App, Mode, Request, Response, abandon_worker, after, pooled};
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -55,13 +57,20 @@ fn with_chaos(app: App) -> App {
         })
 }
 
-fn home(mode: Mode, request: &Request) -> String {
+fn home(mode: Mode, request: &Request) -> Cow<'static, str> {
     // Asked once a process: handlers run after the fork.
-    static PID: OnceLock<u32> = OnceLock::new();
-    let pid = PID.get_or_init(std::process::id);
+    static LINE: OnceLock<String> = OnceLock::new();
+    let line = LINE.get_or_init(|| format!("Handled by process {}\n", std::process::id()));
+    thread_local! {
+        /// The same of a worker that is a thread.
+        static OWN: OnceCell<String> = const { OnceCell::new() };
+    }
     match mode {
-        Mode::Processes => format!("Handled by process {pid}\n"),
-        Mode::Threads => format!("Handled by process {pid} thread {}\n", request.worker()),
+        Mode::Processes => Cow::Borrowed(line),
+        Mode::Threads => Cow::Owned(OWN.with(|own| {
+            let whole = || format!("{} thread {}\n", line.trim_end(), request.worker());
+            own.get_or_init(whole).clone()
+        })),
     }
 }
 

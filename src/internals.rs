@@ -211,8 +211,8 @@ impl Floor {
     pub fn turn(&mut self, request: &[u8], answer: &[u8]) -> io::Result<usize> {
         let mut buffer = [0; 4096];
         self.client.write_all(request)?;
-        socket::read(self.server.as_fd(), &mut buffer)?;
-        socket::write(self.server.as_fd(), answer)?;
+        socket::receive(self.server.as_fd(), &mut buffer)?;
+        socket::send(self.server.as_fd(), answer)?;
         self.client.read(&mut buffer)
     }
 }

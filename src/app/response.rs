@@ -15,6 +15,9 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const BINARY: &str = "application/octet-stream";
 
+/// The field by which no browser guesses what an answer is.
+const NOSNIFF: (&str, &[u8]) = ("X-Content-Type-Options", b"nosniff");
+
 /// Fields that say how long a message is or what becomes of its connection: the server's alone.
 const FRAMING_FIELDS: [&str; 6] = [
     "connection",
@@ -76,6 +79,8 @@ pub struct Response {
     content_type: Option<&'static str>,
     /// All others, as they go out.
     fields: Vec<u8>,
+    /// [`NOSNIFF`], which most answers have, kept apart as well.
+    nosniff: bool,
     has_date: bool,
     close: bool,
     body: Body,
@@ -105,6 +110,7 @@ impl Response {
             status: 200,
             content_type: None,
             fields: Vec::new(),
+            nosniff: false,
             has_date: false,
             close: false,
             body: Body::Empty,
@@ -205,7 +211,7 @@ impl Response {
 
     /// The same, and no browser is to guess what it is, unless something is said of that already.
     pub(crate) fn nosniff(self) -> Self {
-        self.or_header("X-Content-Type-Options", "nosniff")
+        self.or_header(NOSNIFF.0, NOSNIFF.1)
     }
 
     /// The same as 101: `protocol` goes on with the connection, by that name (RFC 9110 7.8).
@@ -274,11 +280,15 @@ impl Response {
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        if value == NOSNIFF.1 && is(NOSNIFF.0) {
+            self.nosniff = true;
+            return self;
+        }
         if !http::is_token(name.as_bytes()) || !http::is_field_value(value) {
             log::error!("a handler set a field {name:?} that cannot be sent; sent 500");
             return Self::new(500);
         }
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
         if is("upgrade") && self.status == 426 {
             // RFC 9110 7.8 and 15.5.22: the one answer of a handler's that must have it.
             http::field(&mut self.fields, "Connection", b"Upgrade");
@@ -311,12 +321,14 @@ impl Response {
     /// The values of the fields of that name which were added.
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let lines = self.fields.split(|&byte| byte == b'\n');
-        lines.filter_map(move |line| {
+        let apart = self.nosniff && name.eq_ignore_ascii_case(NOSNIFF.0);
+        let added = lines.filter_map(move |line| {
             let (start, rest) = line.split_at_checked(name.len())?;
             let value = rest.strip_prefix(b":")?;
             let same = start.eq_ignore_ascii_case(name.as_bytes());
             same.then(|| value.trim_ascii())
-        })
+        });
+        apart.then_some(NOSNIFF.1).into_iter().chain(added)
     }
 
     /// The same, and the connection is closed after it.
@@ -342,6 +354,22 @@ impl Response {
 
     pub(crate) fn fields(&self) -> &[u8] {
         &self.fields
+    }
+
+    /// All fields but the implied Content-Type, wherever they are kept.
+    #[cfg(test)]
+    pub(crate) fn all_fields(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        if self.nosniff {
+            http::field(&mut all, NOSNIFF.0, NOSNIFF.1);
+        }
+        all.extend_from_slice(&self.fields);
+        all
+    }
+
+    /// Whether no browser is to guess what it is.
+    pub(crate) fn is_nosniff(&self) -> bool {
+        self.nosniff
     }
 
     pub(crate) fn has_date(&self) -> bool {

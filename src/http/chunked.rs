@@ -5,7 +5,7 @@ use std::mem;
 
 use super::error::{Error, bad};
 use super::grammar::{hex, is_ows, is_tchar, is_value_byte};
-use super::head::separate;
+use super::lines::separate;
 
 /// The most bytes of chunk extensions in one body. They mean nothing here, and cost a reader without ever reaching the
 /// body's own limit (RFC 9112 section 7.1.1).

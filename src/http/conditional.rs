@@ -156,7 +156,7 @@ fn any_tag(values: &[&[u8]], found: impl Fn(Tag<'_>) -> bool) -> bool {
 }
 
 /// The date of a field, where there is one and it is one (13.1.3: a list, or what is no date, is ignored).
-fn date(field: Occurs<'_>) -> Option<u64> {
+fn date(field: Occurs<&[u8]>) -> Option<u64> {
     match field {
         Occurs::Once(value) => http_date(value),
         Occurs::Never | Occurs::Again => None,
@@ -231,10 +231,10 @@ pub enum Verdict {
 pub struct Conditions<'a> {
     matching: Vec<&'a [u8]>,
     none_matching: Vec<&'a [u8]>,
-    modified_since: Occurs<'a>,
-    unmodified_since: Occurs<'a>,
-    range: Occurs<'a>,
-    if_range: Occurs<'a>,
+    modified_since: Occurs<&'a [u8]>,
+    unmodified_since: Occurs<&'a [u8]>,
+    range: Occurs<&'a [u8]>,
+    if_range: Occurs<&'a [u8]>,
 }
 
 impl<'a> Conditions<'a> {

@@ -4,6 +4,7 @@
 use super::error::{Error, bad};
 use super::grammar::{is_token, list};
 use super::method::Version;
+use super::target::Span;
 
 /// How a request's body is delimited (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,22 +19,22 @@ pub enum Framing {
 
 /// A field that should stand once in a head.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) enum Occurs<'b> {
+pub(super) enum Occurs<T> {
     #[default]
     Never,
-    Once(&'b [u8]),
+    Once(T),
     Again,
 }
 
-impl<'b> Occurs<'b> {
-    pub(super) fn add(&mut self, value: &'b [u8]) {
+impl<T> Occurs<T> {
+    pub(super) fn add(&mut self, value: T) {
         *self = match self {
             Self::Never => Self::Once(value),
             Self::Once(_) | Self::Again => Self::Again,
         };
     }
 
-    fn is_present(self) -> bool {
+    fn is_present(&self) -> bool {
         !matches!(self, Self::Never)
     }
 }
@@ -41,19 +42,22 @@ impl<'b> Occurs<'b> {
 /// The fields that concern the server, noted as they pass.
 #[derive(Debug, Default)]
 pub(super) struct Noted<'b> {
-    pub(super) host: Occurs<'b>,
-    transfer_encoding: Occurs<'b>,
-    content_length: Occurs<'b>,
-    expect: Occurs<'b>,
+    /// And where its value lies.
+    pub(super) host: Occurs<(&'b [u8], Span)>,
+    transfer_encoding: Occurs<&'b [u8]>,
+    content_length: Occurs<&'b [u8]>,
+    expect: Occurs<&'b [u8]>,
     close: bool,
     keep_alive: bool,
 }
 
 impl<'b> Noted<'b> {
     /// Notes one field. By length first: most fields are none of these, and a length is one comparison.
-    pub(super) fn note(&mut self, name: &[u8], value: &'b [u8]) {
+    pub(super) fn note(&mut self, name: &[u8], value: &'b [u8], span: Span) {
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host.add(value),
+            4 if name == b"Host" || name.eq_ignore_ascii_case(b"host") => {
+                self.host.add((value, span))
+            }
             6 if name.eq_ignore_ascii_case(b"expect") => self.expect.add(value),
             10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value),
             14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length.add(value),

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use super::error::{Error, bad};
 use super::framing::{Framing, Noted, Occurs};
-use super::grammar::is_ows;
+use super::lines::{after_crlf, separate};
 use super::method::{Method, Version};
 use super::target::{self, Parts, Span};
 
@@ -75,11 +75,13 @@ pub struct Head {
     /// The head as sent, from the request line on.
     bytes: Vec<u8>,
     fields: Vec<Field>,
-    /// The target, then what of the path and host is not in it. Text apart from `bytes`, for field values need not be
+    /// The target, then what of the path is not in it. Text apart from `bytes`, for field values need not be
     /// UTF-8.
     text: String,
     target: Span,
     parts: Parts,
+    /// The value of Host in `bytes`, where the target names none: ASCII.
+    host: Option<Span>,
     method: Method,
     version: Version,
     framing: Framing,
@@ -113,6 +115,7 @@ impl Head {
                 query: None,
                 authority: None,
             },
+            host: None,
             method: Method::Get,
             version: Version::Http11,
             framing: Framing::None,
@@ -128,6 +131,7 @@ impl Head {
         self.text.clear();
         self.target = Span::default();
         self.parts = Parts::default();
+        self.host = None;
         self.method = Method::Get;
         self.version = Version::Http11;
         self.framing = Framing::None;
@@ -143,6 +147,10 @@ impl Head {
     /// Reads the head at the front of `buf`, which replaces what was here. Unless the answer is
     /// [`Parsed::Complete`] the head is empty afterwards.
     ///
+    /// Where `buf` begins with the very bytes that were read into this head before, as the requests
+    /// of a client that asks the same again do, all that they say is here already, judged and found
+    /// good: they are compared, and not read a second time.
+    ///
     /// Empty lines before the request line are skipped and counted (RFC 9112 section 2.2). Each call reads from the
     /// front again, so a head that drips in costs a pass a read; the limit bounds a pass, the server's timeout their
     /// number.
@@ -157,6 +165,9 @@ impl Head {
     /// - 501: a method or transfer coding not served (RFC 9110 section 9.1, RFC 9112 section 6.1);
     /// - 505: another major version (RFC 9110 section 2.5).
     pub fn parse(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parsed, Error> {
+        if self.is_repeated_by(buf, limits) {
+            return Ok(Parsed::Complete(self.bytes.len()));
+        }
         self.clear();
         let limit = limits.bytes.min(u32::MAX as usize);
         let window = &buf[..buf.len().min(limit)];
@@ -168,6 +179,15 @@ impl Head {
             self.clear();
         }
         answer
+    }
+
+    /// Whether reading the front of `buf` would come to what is here: a head is all of its own bytes
+    /// and none of what follows, so the same bytes are the same head.
+    pub(super) fn is_repeated_by(&self, buf: &[u8], limits: &HeadLimits) -> bool {
+        !self.bytes.is_empty()
+            && buf.starts_with(&self.bytes)
+            && self.bytes.len() <= limits.bytes
+            && self.fields.len() <= limits.fields
     }
 
     fn parse_window(&mut self, window: &[u8], fields: usize) -> Result<Parsed, Error> {
@@ -252,12 +272,10 @@ impl Head {
         let mut noted = Noted::default();
         for header in request.headers.iter() {
             let (value, next) = separate(lines, at, header)?;
-            self.fields.push(Field {
-                name: Span::new(at, at + header.name.len()),
-                value,
-            });
+            let name = Span::new(at, at + header.name.len());
+            self.fields.push(Field { name, value });
             at = next;
-            noted.note(header.name.as_bytes(), header.value);
+            noted.note(header.name.as_bytes(), header.value, value);
         }
         if after_crlf(lines, at)? != end {
             return Err(bad("a malformed head"));
@@ -273,17 +291,15 @@ impl Head {
 
     /// RFC 9112 section 3.2: an HTTP/1.1 request has one Host, and a valid one, even if its target has an authority;
     /// that one then counts (3.2.2).
-    fn take_host(&mut self, host: Occurs<'_>) -> Result<(), Error> {
+    fn take_host(&mut self, host: Occurs<(&[u8], Span)>) -> Result<(), Error> {
         match host {
             Occurs::Never if self.version == Version::Http11 => Err(bad("no Host")),
             Occurs::Never => Ok(()),
             Occurs::Again => Err(bad("a second Host")),
-            Occurs::Once(value) => {
-                let host = target::authority(value)?;
+            Occurs::Once((value, span)) => {
+                target::authority(value)?;
                 if self.parts.authority.is_none() {
-                    let at = self.text.len();
-                    self.text.push_str(host);
-                    self.parts.authority = Some(Span::new(at, self.text.len()));
+                    self.host = Some(span);
                 }
                 Ok(())
             }
@@ -322,7 +338,10 @@ impl Head {
     /// Host and port asked for: the target's if it is absolute, else the Host field's (RFC 9112 section 3.3). Checked
     /// by grammar; perhaps empty. Only an HTTP/1.0 request may have none.
     pub fn host(&self) -> Option<&str> {
-        self.parts.authority.map(|host| host.of(&self.text))
+        match (self.parts.authority, self.host) {
+            (Some(host), _) => Some(host.of(&self.text)),
+            (None, host) => str::from_utf8(host?.of_bytes(&self.bytes)).ok(),
+        }
     }
 
     /// The value of the first field of that name, compared without case (RFC 9110 section 5.1).
@@ -452,37 +471,4 @@ fn later_minor(lines: &[u8]) -> Result<Option<usize>, Error> {
         [_, _, _, _, _, _, _, _, _, _] => Err(Error::new(505, "a major version not served")),
         _ => Ok(None),
     }
-}
-
-/// The place after the CRLF at `at`. `httparse` takes a bare LF too, which another recipient may not (RFC 9112
-/// section 2.2 only allows it).
-fn after_crlf(lines: &[u8], at: usize) -> Result<usize, Error> {
-    match lines.get(at..at + 2) {
-        Some(b"\r\n") => Ok(at + 2),
-        _ => Err(bad("a bare LF in the head")),
-    }
-}
-
-/// Where the value of the field line at `at` lies, and where the next line begins, if nothing but a colon and white
-/// space separates them (RFC 9112 section 5).
-pub(super) fn separate(
-    lines: &[u8],
-    at: usize,
-    header: &httparse::Header<'_>,
-) -> Result<(Span, usize), Error> {
-    let skip_ows = |mut at: usize| {
-        while lines.get(at).is_some_and(|&b| is_ows(b)) {
-            at += 1;
-        }
-        at
-    };
-    let colon = at + header.name.len();
-    if lines.get(colon) != Some(&b':') {
-        return Err(bad("a malformed field line"));
-    }
-    let start = skip_ows(colon + 1);
-    let end = start + header.value.len();
-    let next = after_crlf(lines, skip_ows(end))?;
-    debug_assert_eq!(lines.get(start..end), Some(header.value));
-    Ok((Span::new(start, end), next))
 }

@@ -29,6 +29,7 @@ mod forwarded;
 mod framing;
 mod grammar;
 mod head;
+mod lines;
 mod method;
 mod negotiate;
 mod proxy;

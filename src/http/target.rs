@@ -85,7 +85,8 @@ fn absolute(text: &mut String) -> Result<Parts, Error> {
         .position(|b| matches!(b, b'/' | b'?' | b'#'))
         .map_or(target.len(), |n| from + n);
     // RFC 9110 section 4.2.1: no empty host; section 4.2.4: userinfo is an error. The grammar has no '@'.
-    if authority(&target[from..to])?.is_empty() {
+    authority(&target[from..to])?;
+    if from == to {
         return Err(bad("an empty host in the request target"));
     }
     let (mut path, query) = path_and_query(text, to)?;
@@ -161,17 +162,17 @@ fn decode_unreserved(text: &mut String, start: usize, end: usize) {
     }
 }
 
-/// Checks `uri-host [ ":" port ]` (RFC 9110 sections 4.2 and 7.2, RFC 3986 section 3.2.2) and gives it back as text.
+/// Checks `uri-host [ ":" port ]` (RFC 9110 sections 4.2 and 7.2, RFC 3986 section 3.2.2) which is ASCII then.
 ///
 /// Empty is allowed, as a Host for a target without authority; a port without a host is not.
 ///
 /// # Errors
 ///
 /// 400 for everything else.
-pub(super) fn authority(value: &[u8]) -> Result<&str, Error> {
+pub(super) fn authority(value: &[u8]) -> Result<(), Error> {
     const BAD: Error = bad("a bad host");
     let host_len = match value {
-        [] => return Ok(""),
+        [] => return Ok(()),
         [b'[', ..] => {
             let close = memchr::memchr(b']', value).ok_or(BAD)?;
             // No zone identifiers and no IPvFuture: neither means anything to a server.
@@ -182,40 +183,39 @@ pub(super) fn authority(value: &[u8]) -> Result<&str, Error> {
         _ => registered_name(value)?,
     };
     match &value[host_len..] {
-        [] => {}
-        [b':', port @ ..] if host_len > 0 => check_port(port)?,
-        _ => return Err(BAD),
+        [] => Ok(()),
+        [b':', port @ ..] if host_len > 0 => check_port(port),
+        _ => Err(BAD),
     }
-    str::from_utf8(value).map_err(|_| BAD)
 }
 
 /// How many bytes of `value` are a registered name or an IPv4 address.
 fn registered_name(value: &[u8]) -> Result<usize, Error> {
     let mut at = 0;
-    while let Some(&b) = value.get(at) {
-        if is_host_byte(b) {
-            at += 1;
-        } else if b == b'%' {
-            escape(&value[at..]).ok_or(bad("a bad escape in the host"))?;
-            at += 3;
-        } else {
-            break;
+    loop {
+        let rest = &value[at..];
+        at += rest.iter().take_while(|&&b| is_host_byte(b)).count();
+        match value.get(at) {
+            Some(b'%') => {
+                escape(&value[at..]).ok_or(bad("a bad escape in the host"))?;
+                at += 3;
+            }
+            _ => return Ok(at),
         }
     }
-    Ok(at)
 }
 
 /// A port is digits, perhaps none (RFC 3986 section 3.2.3), and fits sixteen bits.
 fn check_port(digits: &[u8]) -> Result<(), Error> {
-    let mut port = 0_u32;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return Err(bad("a bad port"));
-        }
-        port = port * 10 + u32::from(digit - b'0');
-        if port > u32::from(u16::MAX) {
-            return Err(bad("a port above 65535"));
-        }
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return Err(bad("a bad port"));
     }
-    Ok(())
+    let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+    let digits = &digits[zeros..];
+    let add = |port: u32, digit: &u8| port * 10 + u32::from(digit - b'0');
+    // Five digits fit thirty-two bits.
+    match digits.len() <= 5 && digits.iter().fold(0, add) <= u32::from(u16::MAX) {
+        true => Ok(()),
+        false => Err(bad("a port above 65535")),
+    }
 }

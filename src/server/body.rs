@@ -240,7 +240,21 @@ impl Connection {
     }
 
     /// Sends the answer to a request whose body may still be arriving.
+    #[inline]
     pub(super) fn conclude(
+        &mut self,
+        turn: &mut Turn,
+        response: Response,
+        meta: Meta,
+        streaming: Option<Box<Streaming>>,
+    ) {
+        match streaming {
+            None => self.respond(turn, response, meta),
+            streaming => self.conclude_streamed(turn, response, meta, streaming),
+        }
+    }
+
+    fn conclude_streamed(
         &mut self,
         turn: &mut Turn,
         response: Response,

@@ -329,7 +329,7 @@ impl Connection {
     fn read(&mut self, turn: &mut Turn, requests: &mut u32) -> io::Result<bool> {
         // The loop's buffer leaves the turn while it is looked at; a Box moves for nothing.
         let mut input = mem::take(&mut turn.input);
-        let result = match socket::read(self.socket.as_fd(), &mut input) {
+        let result = match socket::receive(self.socket.as_fd(), &mut input) {
             Ok(0) => {
                 self.ended = true;
                 self.readable = false;

@@ -20,10 +20,10 @@ impl Date {
         date
     }
 
-    /// Formats the date anew if a second has begun. Costs nothing else.
-    pub(super) fn refresh(&mut self, now: Instant) {
+    /// Formats the date anew if a second has begun, and says so. Costs nothing else.
+    pub(super) fn refresh(&mut self, now: Instant) -> bool {
         if now < self.until {
-            return;
+            return false;
         }
         let time = SystemTime::now();
         self.field.clear();
@@ -36,6 +36,7 @@ impl Date {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.subsec_nanos());
         self.until = now + Duration::from_secs(1) - Duration::from_nanos(into_second.into());
+        true
     }
 
     /// The date alone.

@@ -136,15 +136,25 @@ impl Edge {
     }
 
     /// The same of what was no request.
+    #[inline]
     pub(super) fn refused(&self, peer: Peer) -> Option<Box<Entry>> {
         if !self.request_ids && self.log.is_none() {
             return None;
         }
+        self.note_refused(peer)
+    }
+
+    fn note_refused(&self, peer: Peer) -> Option<Box<Entry>> {
         let id = self.request_ids.then(next_id);
         Some(Box::new(Entry::unknown(peer, id, Instant::now())))
     }
 
-    /// An answer with the fields that all of them carry.
+    /// Whether there are fields that all answers carry.
+    pub(super) fn dresses(&self) -> bool {
+        self.request_ids || self.server_header.is_some()
+    }
+
+    /// An answer with these fields.
     pub(super) fn dressed(&self, mut answer: Response, entry: Option<&Entry>) -> Response {
         if let Some(text) = &self.server_header {
             answer = answer.or_header("Server", text);
@@ -246,7 +256,7 @@ impl Connection {
             self.entry = Some(entry);
         } else {
             entry.sent(turn.out.len() as u64);
-            turn.edge.concluded(&entry, &turn.date, turn.now);
+            turn.edge.concluded(&entry, turn.opening.date(), turn.now);
         }
     }
 
@@ -257,7 +267,7 @@ impl Connection {
         };
         entry.sent(turn.counters.bytes_out - before);
         if self.output.is_none() {
-            turn.edge.concluded(entry, &turn.date, turn.now);
+            turn.edge.concluded(entry, turn.opening.date(), turn.now);
             self.entry = None;
         }
     }
@@ -265,7 +275,7 @@ impl Connection {
     /// The connection ends: so does the answer under way, or the request that has had none.
     pub(super) fn cut_short(&mut self, turn: &mut Turn) {
         if let Some(entry) = self.entry.take() {
-            turn.edge.concluded(&entry, &turn.date, turn.now);
+            turn.edge.concluded(&entry, turn.opening.date(), turn.now);
         }
     }
 }

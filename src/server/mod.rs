@@ -22,6 +22,7 @@ mod edge;
 pub(crate) mod gate;
 mod limits;
 mod linger;
+mod opening;
 mod output;
 mod pace;
 mod pools;
@@ -44,12 +45,12 @@ use crate::pool::OnStart;
 use crate::sys::listener::{Listener, Peer};
 use alarms::Alarms;
 use conn::{Connection, Step};
-use date::Date;
 pub(crate) use edge::EdgeSettings;
 use gate::Gate;
 pub(crate) use limits::LONGEST;
 use limits::Limit;
 pub use limits::Limits;
+use opening::Opening;
 use pools::Pools;
 use slab::Slab;
 use std::io;
@@ -107,7 +108,7 @@ struct Turn {
     /// Which connections other threads have something for.
     mailbox: Arc<Mailbox>,
     now: Instant,
-    date: Date,
+    opening: Opening,
     input: Box<[u8]>,
     out: Vec<u8>,
     spare: Option<Box<crate::app::Parts>>,
@@ -164,7 +165,7 @@ impl Server {
                 alarms: Alarms::default(),
                 mailbox: Mailbox::new(waker),
                 now,
-                date: Date::new(now),
+                opening: Opening::new(now),
                 input: vec![0; INPUT_BYTES].into_boxed_slice(),
                 out: Vec::new(),
                 spare: None,
@@ -232,7 +233,7 @@ impl Server {
     /// A turn of the loop begins at `now`.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.turn.now = now;
-        self.turn.date.refresh(now);
+        self.turn.opening.refresh(now);
     }
 
     /// Something happened to the descriptor with `ready.token`, which is this server's.

@@ -209,7 +209,7 @@ fn write_buffer(
     if turn.out.is_empty() {
         return Ok(());
     }
-    let sent = match socket::write(socket, &turn.out) {
+    let sent = match socket::send(socket, &turn.out) {
         Ok(sent) => sent,
         Err(error) if socket::would_block(&error) => 0,
         Err(error) => return Err(error),

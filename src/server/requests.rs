@@ -226,19 +226,22 @@ impl Connection {
     }
 
     /// Encodes an answer behind those that are in the loop's buffer.
-    pub(super) fn respond(&mut self, turn: &mut Turn, response: Response, meta: Meta) {
+    pub(super) fn respond(&mut self, turn: &mut Turn, mut response: Response, meta: Meta) {
         debug_assert!(self.output.is_none(), "older answers go first");
         turn.counters.answered(response.status());
         self.served = true;
         let entry = self.entry.take().or_else(|| turn.edge.refused(self.peer));
-        let mut response = turn.edge.dressed(response, entry.as_deref());
+        if turn.edge.dresses() {
+            response = turn.edge.dressed(response, entry.as_deref());
+        }
         if let Some(mark) = meta.mark {
             response = turn.edge.marked(response, mark);
         }
         let status = response.status();
         let ours = !response.wants_close() && turn.draining != Draining::Close;
         let keep = meta.keep_alive && ours;
-        let (framing, keep) = respond::head(&mut turn.out, &response, meta, keep, &turn.date);
+        let (framing, keep) =
+            respond::head(&mut turn.out, &response, meta, keep, &mut turn.opening);
         let ahead = turn.out.len();
         let (mut body, trailers, switch) = response.into_parts();
         if let Some(mut switch) = switch {

@@ -1,6 +1,6 @@
 //! A response as bytes: the head, and how its body is framed (RFC 9112 6, RFC 9110 6.4.1).
 
-use super::date::Date;
+use super::opening::Opening;
 use super::sticky::Mark;
 use crate::app::{Body, Response};
 use crate::http::{self, Head, Method, Version};
@@ -80,19 +80,11 @@ pub(super) fn head(
     response: &Response,
     meta: Meta,
     keep: bool,
-    date: &Date,
+    opening: &mut Opening,
 ) -> (Framing, bool) {
     let status = response.status();
-    http::status_line(out, status);
-    if let Some(content_type) = response.content_type() {
-        out.extend_from_slice(b"Content-Type: ");
-        out.extend_from_slice(content_type.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
+    opening.put(out, response);
     out.extend_from_slice(response.fields());
-    if !response.has_date() {
-        out.extend_from_slice(date.field());
-    }
     if let Some(protocol) = response.switches_to() {
         http::field(out, "Upgrade", protocol.as_bytes());
         out.extend_from_slice(b"Connection: Upgrade\r\n\r\n");

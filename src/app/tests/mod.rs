@@ -55,7 +55,7 @@ fn answer(app: App, method: &str, target: &str) -> (u16, String) {
 
 /// The values of the fields of that name, in order.
 fn fields(response: &Response, name: &str) -> Vec<String> {
-    let text = str::from_utf8(response.fields()).unwrap();
+    let text = String::from_utf8(response.all_fields()).unwrap();
     let fields = text.split_terminator("\r\n");
     fields
         .map(|field| field.split_once(": ").expect("a field"))

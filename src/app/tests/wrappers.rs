@@ -153,5 +153,5 @@ fn careful_answers_are_careful_everywhere() {
         );
     }
     let plain = call(App::new(), "GET", "/none");
-    assert_eq!(plain.fields(), b"X-Content-Type-Options: nosniff\r\n");
+    assert_eq!(plain.all_fields(), b"X-Content-Type-Options: nosniff\r\n");
 }

@@ -3,6 +3,56 @@
 use super::super::{Error, Framing, HeadLimits, MAX_FIELDS, Method, Version};
 use super::{Head, Parsed, parse, refused};
 
+/// Everything that is known of a head.
+fn all_of(head: &Head) -> String {
+    format!("{head:?} {:?}", head.host())
+}
+
+#[test]
+fn what_is_repeated_is_read_as_the_first_time() {
+    let limits = HeadLimits::default();
+    let files: Vec<_> = ["valid", "invalid"]
+        .into_iter()
+        .flat_map(super::corpus::files)
+        .collect();
+    let mut kept = Head::new();
+    let mut repeated = 0;
+    for (at, (name, bytes, _)) in files.iter().enumerate() {
+        let other = &files[(at + 1) % files.len()].1;
+        let followed = [&bytes[..], other].concat();
+        let cut = &bytes[..bytes.len() - bytes.len().min(1)];
+        for input in [&bytes[..], &bytes[..], &followed, cut, bytes, other, bytes] {
+            let mut fresh = Head::new();
+            let expected = fresh.parse(input, &limits);
+            repeated += usize::from(kept.is_repeated_by(input, &limits));
+            assert_eq!(kept.parse(input, &limits), expected, "{name}");
+            assert_eq!(all_of(&kept), all_of(&fresh), "{name}");
+        }
+    }
+    assert!(repeated > files.len() / 2, "{repeated}");
+}
+
+#[test]
+fn what_is_repeated_keeps_to_the_limits_of_now() {
+    let mut head = Head::new();
+    let usual = HeadLimits::default();
+    let (fewer, shorter) = (
+        HeadLimits { fields: 0, ..usual },
+        HeadLimits {
+            bytes: SIMPLE.len() - 1,
+            ..usual
+        },
+    );
+    for (limits, status) in [(fewer, 431), (shorter, 431)] {
+        assert_eq!(
+            head.parse(SIMPLE, &usual),
+            Ok(Parsed::Complete(SIMPLE.len()))
+        );
+        let refused = head.parse(SIMPLE, &limits).map_err(|error| error.status());
+        assert_eq!(refused, Err(status));
+    }
+}
+
 const SIMPLE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]

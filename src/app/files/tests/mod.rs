@@ -114,7 +114,7 @@ fn respond(app: &Arc<App>, method: &str, target: &str, fields: &str) -> Response
 
 fn answer(response: Response) -> Answer {
     let status = response.status();
-    let lines = str::from_utf8(response.fields()).unwrap().to_owned();
+    let lines = String::from_utf8(response.all_fields()).unwrap();
     let fields = lines.split_terminator("\r\n");
     let mut fields: Vec<_> = fields
         .filter_map(|field| field.split_once(": "))

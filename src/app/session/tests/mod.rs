@@ -160,7 +160,7 @@ struct Answer(Response);
 
 impl Answer {
     fn fields(&self) -> String {
-        String::from_utf8_lossy(self.0.fields()).into_owned()
+        String::from_utf8_lossy(&self.0.all_fields()).into_owned()
     }
 
     fn field(&self, name: &str) -> Option<String> {

@@ -9,6 +9,7 @@ use super::upgrade::{Protocol, Switch};
 use crate::http;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -36,6 +37,9 @@ pub enum Body {
     Static(&'static [u8]),
     /// Bytes.
     Bytes(Vec<u8>),
+    /// Bytes that other answers have too: nothing is copied for it but, where they are few, into the
+    /// write that the head leaves by.
+    Shared(Arc<[u8]>),
     /// Bytes and parts of files, of known length.
     Pieces(Pieces),
     /// Pieces made one by one as the client takes them; their sum is not known in advance, so
@@ -53,6 +57,7 @@ impl fmt::Debug for Body {
             Self::Empty => f.write_str("Empty"),
             Self::Static(bytes) => write!(f, "Static({} bytes)", bytes.len()),
             Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Shared(bytes) => write!(f, "Shared({} bytes)", bytes.len()),
             Self::Pieces(pieces) => pieces.fmt(f),
             Self::Stream(_) => f.write_str("Stream"),
             Self::Feed(_) => f.write_str("Feed"),
@@ -62,6 +67,40 @@ impl fmt::Debug for Body {
 
 /// Makes the fields that follow a stream.
 pub(crate) type Trailers = Box<dyn FnOnce() -> Vec<(String, String)> + Send>;
+
+/// Fields as they go out.
+enum Fields {
+    Own(Vec<u8>),
+    /// Made for many answers.
+    Shared(Arc<[u8]>),
+}
+
+impl Fields {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    /// To add to them.
+    fn own(&mut self) -> &mut Vec<u8> {
+        if let Self::Shared(bytes) = self {
+            *self = Self::Own(bytes.to_vec());
+        }
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(_) => unreachable!("they have been copied"),
+        }
+    }
+}
+
+/// The fields of many answers.
+#[derive(Debug)]
+pub(crate) struct SharedFields {
+    bytes: Arc<[u8]>,
+    nosniff: bool,
+}
 
 /// One HTTP response.
 ///
@@ -78,7 +117,7 @@ pub struct Response {
     /// The common field, kept apart so that a plain answer allocates nothing.
     content_type: Option<&'static str>,
     /// All others, as they go out.
-    fields: Vec<u8>,
+    fields: Fields,
     /// [`NOSNIFF`], which most answers have, kept apart as well.
     nosniff: bool,
     has_date: bool,
@@ -94,7 +133,7 @@ impl fmt::Debug for Response {
         f.debug_struct("Response")
             .field("status", &self.status)
             .field("content_type", &self.content_type)
-            .field("fields", &String::from_utf8_lossy(&self.fields))
+            .field("fields", &String::from_utf8_lossy(self.fields()))
             .field("close", &self.close)
             .field("body", &self.body)
             .field("trailers", &self.trailers.is_some())
@@ -109,7 +148,7 @@ impl Response {
         Self {
             status: 200,
             content_type: None,
-            fields: Vec::new(),
+            fields: Fields::Own(Vec::new()),
             nosniff: false,
             has_date: false,
             close: false,
@@ -118,6 +157,23 @@ impl Response {
             switch: None,
         }
         .with_status(status)
+    }
+
+    /// An answer with the fields of another.
+    pub(crate) fn with_fields(status: u16, fields: &SharedFields) -> Self {
+        Self {
+            fields: Fields::Shared(Arc::clone(&fields.bytes)),
+            nosniff: fields.nosniff,
+            ..Self::new(status)
+        }
+    }
+
+    /// Its fields, for others: none is its date, or an implied Content-Type.
+    pub(crate) fn shared_fields(&self) -> SharedFields {
+        SharedFields {
+            bytes: self.fields().into(),
+            nosniff: self.nosniff,
+        }
     }
 
     /// 200 with text in UTF-8.
@@ -291,7 +347,7 @@ impl Response {
         }
         if is("upgrade") && self.status == 426 {
             // RFC 9110 7.8 and 15.5.22: the one answer of a handler's that must have it.
-            http::field(&mut self.fields, "Connection", b"Upgrade");
+            http::field(self.fields.own(), "Connection", b"Upgrade");
         } else if FRAMING_FIELDS.iter().any(|field| is(field)) {
             return self;
         }
@@ -299,7 +355,7 @@ impl Response {
             self.content_type = None;
         }
         self.has_date |= is("date");
-        http::field(&mut self.fields, name, value);
+        http::field(self.fields.own(), name, value);
         self
     }
 
@@ -320,7 +376,7 @@ impl Response {
 
     /// The values of the fields of that name which were added.
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let lines = self.fields.split(|&byte| byte == b'\n');
+        let lines = self.fields().split(|&byte| byte == b'\n');
         let apart = self.nosniff && name.eq_ignore_ascii_case(NOSNIFF.0);
         let added = lines.filter_map(move |line| {
             let (start, rest) = line.split_at_checked(name.len())?;
@@ -353,7 +409,7 @@ impl Response {
     }
 
     pub(crate) fn fields(&self) -> &[u8] {
-        &self.fields
+        self.fields.bytes()
     }
 
     /// All fields but the implied Content-Type, wherever they are kept.
@@ -363,7 +419,7 @@ impl Response {
         if self.nosniff {
             http::field(&mut all, NOSNIFF.0, NOSNIFF.1);
         }
-        all.extend_from_slice(&self.fields);
+        all.extend_from_slice(self.fields());
         all
     }
 
@@ -400,81 +456,5 @@ pub(crate) fn trailer_section(out: &mut Vec<u8>, fields: Vec<(String, String)>) 
             continue;
         }
         http::field(out, &name, value.as_bytes());
-    }
-}
-
-/// Whatever a handler may return as its answer.
-pub trait IntoResponse {
-    /// The answer.
-    fn into_response(self) -> Response;
-}
-
-impl IntoResponse for Response {
-    fn into_response(self) -> Response {
-        self
-    }
-}
-
-impl IntoResponse for &'static str {
-    fn into_response(self) -> Response {
-        Response::text(self)
-    }
-}
-
-impl IntoResponse for String {
-    fn into_response(self) -> Response {
-        Response::text(self)
-    }
-}
-
-impl IntoResponse for Cow<'static, str> {
-    fn into_response(self) -> Response {
-        Response::text(self)
-    }
-}
-
-impl IntoResponse for Vec<u8> {
-    fn into_response(self) -> Response {
-        Response::bytes(self)
-    }
-}
-
-impl IntoResponse for &'static [u8] {
-    fn into_response(self) -> Response {
-        Response::bytes(Vec::new()).with_body(Body::Static(self))
-    }
-}
-
-/// 204, for a handler that has nothing to say.
-impl IntoResponse for () {
-    fn into_response(self) -> Response {
-        Response::new(204)
-    }
-}
-
-/// The answer with another status.
-impl<T: IntoResponse> IntoResponse for (u16, T) {
-    fn into_response(self) -> Response {
-        self.1.into_response().with_status(self.0)
-    }
-}
-
-/// Either answer.
-impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
-    fn into_response(self) -> Response {
-        match self {
-            Ok(answer) => answer.into_response(),
-            Err(answer) => answer.into_response(),
-        }
-    }
-}
-
-/// The answer, or 404.
-impl<T: IntoResponse> IntoResponse for Option<T> {
-    fn into_response(self) -> Response {
-        match self {
-            Some(answer) => answer.into_response(),
-            None => Response::plain(404).nosniff(),
-        }
     }
 }

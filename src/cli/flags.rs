@@ -152,6 +152,10 @@ pub(super) struct Serve {
     #[arg(long, value_name = "VALUE", env = "MCLUSTER_CACHE_CONTROL", value_parser = field_value)]
     pub(super) cache_control: Option<String>,
 
+    /// With --root: for how long a file that was found is answered without another look; 0 looks each time
+    #[arg(long, value_name = "TIME", env = "MCLUSTER_FILE_CACHE", value_parser = duration_or_none, default_value = "0")]
+    pub(super) file_cache: Duration,
+
     /// Where /session keeps sessions: memory (of each worker), shared:PATH (a file for all workers), or
     /// redis://HOST:PORT (a server for several machines)
     #[arg(

@@ -167,7 +167,8 @@ fn app(serve: &Serve, sessions: &Sessions) -> crate::Result<App> {
         .map_err(|error| Error::Configuration(format!("root: {}: {error}", root.display())))?
         .index(serve.index.0.iter().cloned())
         .listing(serve.listing)
-        .dotfiles(serve.dotfiles);
+        .dotfiles(serve.dotfiles)
+        .cache(serve.file_cache);
     let files = match &serve.cache_control {
         Some(value) => files.cache_control(value),
         None => files,

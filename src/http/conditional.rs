@@ -295,6 +295,11 @@ impl<'a> Conditions<'a> {
         Verdict::Proceed
     }
 
+    /// Whether there is a Range at all, for which [`range`](Self::range) is to be asked.
+    pub(crate) fn has_range(&self) -> bool {
+        !matches!(self.range, Occurs::Never)
+    }
+
     /// The value of Range, if it counts: the method is GET, there is one of it, and If-Range is absent or names exactly
     /// this representation, by a strong tag or by its date (RFC 9110 sections 13.1.5, 13.2.2 and 14.2).
     ///

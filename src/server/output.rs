@@ -37,6 +37,7 @@ const READ_BYTES: u64 = 64 * 1024;
 enum Piece {
     Static(&'static [u8]),
     Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
     /// So many bytes of a file, from there on.
     File {
         file: Arc<File>,
@@ -51,6 +52,7 @@ impl Piece {
         match self {
             Self::Static(bytes) => Some(bytes),
             Self::Owned(bytes) => Some(bytes),
+            Self::Shared(bytes) => Some(bytes),
             Self::File { .. } => None,
         }
     }
@@ -106,8 +108,10 @@ pub(super) fn body(
         Body::Empty => {}
         Body::Static(bytes) if bytes.len() <= COPIED => out.extend_from_slice(bytes),
         Body::Bytes(bytes) if bytes.len() <= COPIED => out.extend_from_slice(&bytes),
+        Body::Shared(bytes) if bytes.len() <= COPIED => out.extend_from_slice(&bytes),
         Body::Static(bytes) => queue(output).push_back(Piece::Static(bytes)),
         Body::Bytes(bytes) => queue(output).push_back(Piece::Owned(bytes)),
+        Body::Shared(bytes) => queue(output).push_back(Piece::Shared(bytes)),
         Body::Pieces(pieces) => {
             let most = out.len() + COPIED;
             for piece in pieces.into_pieces() {
@@ -289,6 +293,7 @@ impl Output {
         slices[0] = IoSlice::new(rest);
         let mut skip = self.sent;
         let mut file_follows = false;
+        let mut used = 1;
         for (slice, piece) in slices[1..].iter_mut().zip(&self.queue) {
             let Some(bytes) = piece.bytes() else {
                 file_follows = true;
@@ -296,11 +301,13 @@ impl Output {
             };
             *slice = IoSlice::new(&bytes[skip..]);
             skip = 0;
+            used += 1;
         }
+        let slices = &slices[..used];
         match file_follows {
             // The kernel holds it back for a moment, to send it with what follows.
-            true => socket::writev_more(socket, &slices),
-            false => socket::writev(socket, &slices),
+            true => socket::writev_more(socket, slices),
+            false => socket::writev(socket, slices),
         }
     }
 
@@ -343,6 +350,7 @@ impl Output {
                 }
                 Piece::Static(bytes) => bytes.len() - self.sent,
                 Piece::Owned(bytes) => bytes.len() - self.sent,
+                Piece::Shared(bytes) => bytes.len() - self.sent,
             };
             if count < left {
                 self.sent += count;

@@ -94,6 +94,7 @@ pub(super) fn head(
         Body::Empty => Some(0),
         Body::Static(bytes) => Some(bytes.len() as u64),
         Body::Bytes(bytes) => Some(bytes.len() as u64),
+        Body::Shared(bytes) => Some(bytes.len() as u64),
         Body::Pieces(pieces) => Some(pieces.len()),
         Body::Stream(_) | Body::Feed(_) => None,
     };

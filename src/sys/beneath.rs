@@ -72,6 +72,15 @@ impl Facts {
         }
     }
 
+    /// The facts of a file that is open.
+    ///
+    /// # Errors
+    ///
+    /// Those of fstat(2).
+    pub(crate) fn of_open(file: &File) -> io::Result<Self> {
+        Ok(Self::of(&retry(|| fstat(file))?))
+    }
+
     /// When the content was last modified, as its owner would have it; not before 1970.
     pub(crate) fn modified(&self) -> SystemTime {
         let (seconds, nanos) = self.modified;

@@ -9,7 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, sendmsg, shutdown, socketpair,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send as nix_send, sendmsg,
+    shutdown, socketpair,
 };
 use nix::sys::uio;
 use nix::unistd;
@@ -49,7 +50,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 ///
 /// As [`write()`], and `ENOTSOCK`.
 pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    retry(|| nix::sys::socket::send(fd.as_raw_fd(), buf, MsgFlags::empty()))
+    retry(|| nix_send(fd.as_raw_fd(), buf, MsgFlags::empty()))
 }
 
 /// As [`read`], of a connected socket, and what was there stays for whoever reads next; see
@@ -93,6 +94,10 @@ pub(crate) fn writev(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
 pub(crate) fn writev_more(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let slices = &slices[..slices.len().min(MAX_SLICES)];
     let flags = MsgFlags::from_bits_retain(libc::MSG_MORE) | MsgFlags::MSG_NOSIGNAL;
+    if let [slice] = slices {
+        // The kernel has less to read then: no header, no list.
+        return retry(|| nix_send(fd.as_raw_fd(), slice, flags));
+    }
     retry(|| sendmsg::<()>(fd.as_raw_fd(), slices, &[], flags, None))
 }
 

@@ -168,6 +168,67 @@ both_modes! {
         assert!(!ended.log.iter().any(|line| line.contains("died: ")), "{:#?}", ended.log);
     }
 
+    fn what_was_found_is_sent_without_another_look(mode) {
+        let place = tree();
+        let (file, large) = (place.file("root/ten.txt"), place.file("root/large"));
+        fs::write(&large, vec![b'x'; 100_000]).unwrap();
+        let (server, mut client) = serve(mode, &place, &["--file-cache", "1h"]);
+        assert_eq!(client.get("/nothing").unwrap().status, 404);
+        let before = client.get("/ten.txt").unwrap();
+        let tag = before.field("ETag").unwrap();
+        assert_eq!(client.get("/large").unwrap().body.len(), 100_000);
+        fs::write(place.file("root/nothing"), "something").unwrap();
+        assert_eq!(client.get("/nothing").unwrap().text(), "something");
+        fs::write(&file, "edited").unwrap();
+        fs::remove_file(place.file("root/nothing")).unwrap();
+        assert_eq!(client.get("/nothing").unwrap().text(), "something");
+        for (fields, status, body) in [
+            (String::new(), 200, "0123456789"),
+            ("Range: bytes=2-4\r\n".to_owned(), 206, "234"),
+            (format!("If-None-Match: {tag}\r\n"), 304, ""),
+            (format!("Range: bytes=2-4\r\nIf-Range: {tag}\r\n"), 206, "234"),
+        ] {
+            let answer = client.request("GET", "/ten.txt", &fields, "").unwrap();
+            assert_eq!((answer.status, answer.text()), (status, body), "{fields}");
+            assert_eq!((answer.field("ETag"), answer.field("Date").is_some()), (Some(tag), true));
+        }
+        let head = client.request("HEAD", "/ten.txt", "", "").unwrap();
+        assert_eq!((head.field("Content-Length"), head.text()), (Some("10"), ""));
+        // A large one that became shorter ends its connection, and no other.
+        let mut other = Client::connect(server.address()).unwrap();
+        File::options().write(true).open(&large).unwrap().set_len(1000).unwrap();
+        let error = other.get("/large").unwrap_err();
+        assert!(is_loss(&error), "{error}");
+        assert_eq!(client.get("/ten.txt").unwrap().text(), "0123456789");
+        let mark = server.log.mark();
+        server.signal(nix::sys::signal::Signal::SIGHUP);
+        server.log.wait(mark, "is listening");
+        wait_until("the reload began anew", || {
+            let mut client = Client::connect(server.address()).unwrap();
+            client.get("/ten.txt").is_ok_and(|answer| answer.text() == "edited")
+                && client.get("/large").is_ok_and(|answer| answer.body.len() == 1000)
+        });
+        server.stop();
+    }
+
+    fn what_was_found_is_looked_at_again(mode) {
+        let place = tree();
+        let large = place.file("root/large");
+        fs::write(&large, vec![b'x'; 100_000]).unwrap();
+        let (server, mut client) = serve(mode, &place, &["--file-cache", "20ms"]);
+        assert_eq!(client.get("/ten.txt").unwrap().text(), "0123456789");
+        assert_eq!(client.get("/large").unwrap().body.len(), 100_000);
+        fs::write(place.file("root/ten.txt"), "edited").unwrap();
+        fs::remove_file(&large).unwrap();
+        wait_until("the change is seen", || {
+            client.get("/ten.txt").unwrap().text() == "edited"
+        });
+        wait_until("and that one is gone", || {
+            client.get("/large").unwrap().status == 404
+        });
+        server.stop();
+    }
+
     fn a_large_download_starves_nobody(mode) {
         const LENGTH: usize = 256 << 20;
         let place = tree();

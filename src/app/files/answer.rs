@@ -1,10 +1,11 @@
 //! From a request to the answer that a file gives it (RFC 9110 13.2, 14.2, 15.4.5).
 
-use super::store::{Open, Store, etag, is_out_of_descriptors};
+use super::cache::{Fields, Held, Prepared, Variant};
+use super::store::{Content, Open, Store, etag, is_out_of_descriptors};
 use super::{Files, listing, path};
 use crate::app::{Body, Pieces, Request, Response};
 use crate::http::{
-    self, AcceptEncoding, ByteRange, Coding, Conditions, ETag, Ranges, Validators, Verdict,
+    self, AcceptEncoding, ByteRange, Coding, Conditions, Ranges, Validators, Verdict,
 };
 use crate::net::Seldom;
 use crate::sys::beneath::{Facts, Kind};
@@ -78,27 +79,46 @@ fn complain(error: &io::Error) {
 /// What is sent: a file, in a coding.
 struct Chosen {
     open: Rc<Open>,
-    coding: Coding,
-    etag: ETag,
-    /// Another request may get another coding.
-    varies: bool,
+    variant: Variant,
+    /// The codings in which it could be sent.
+    available: Vec<Coding>,
 }
 
 impl Files {
     /// Answers GET or HEAD of a path that begins with `prefix`.
     pub(super) fn answer(&self, request: &Request, prefix: &str) -> Result<Response, Refusal> {
         let encoded = request.path().get(prefix.len()..).unwrap_or_default();
-        let path::Wanted { path, slash } = path::wanted(encoded, self.dotfiles).ok_or(ABSENT)?;
+        if self.cache.is_zero() {
+            let wanted = path::wanted(encoded, self.dotfiles).ok_or(ABSENT)?;
+            return Store::with(self, |store| self.look(store, request, prefix, &wanted))?;
+        }
         Store::with(self, |store| {
-            let facts = store.facts(&path)?;
-            match facts.kind {
-                Kind::Regular if slash => Err(ABSENT),
-                Kind::Regular => self.file(store, request, &path, &facts),
-                Kind::Directory if slash => self.directory(store, request, &path),
-                Kind::Directory => Ok(to_slash(request, prefix, &path)),
-                Kind::Other => Err(ABSENT),
+            if let Some((prepared, open)) = store.prepared(encoded, request) {
+                return self.represent(store, request, &open, &prepared.variant, Some(&prepared));
             }
+            let wanted = path::wanted(encoded, self.dotfiles).ok_or(ABSENT)?;
+            self.look(store, request, prefix, &wanted)
         })?
+    }
+
+    /// Answers by what the path leads to now.
+    fn look(
+        &self,
+        store: &mut Store,
+        request: &Request,
+        prefix: &str,
+        wanted: &path::Wanted,
+    ) -> Result<Response, Refusal> {
+        let path::Wanted { path, slash } = wanted;
+        let encoded = request.path().get(prefix.len()..).unwrap_or_default();
+        let facts = store.facts(path)?;
+        match facts.kind {
+            Kind::Regular if *slash => Err(ABSENT),
+            Kind::Regular => self.file(store, request, encoded, path, &facts),
+            Kind::Directory if *slash => self.directory(store, request, encoded, path),
+            Kind::Directory => Ok(to_slash(request, prefix, path)),
+            Kind::Other => Err(ABSENT),
+        }
     }
 
     /// The page of a directory, or what is in it.
@@ -106,13 +126,14 @@ impl Files {
         &self,
         store: &mut Store,
         request: &Request,
+        encoded: &str,
         place: &[u8],
     ) -> Result<Response, Refusal> {
         for name in &self.index {
             let path = path::join(place, name.as_bytes());
             match store.facts(&path).map_err(Refusal::from) {
                 Ok(facts) if facts.kind == Kind::Regular => {
-                    return self.file(store, request, &path, &facts);
+                    return self.file(store, request, encoded, &path, &facts);
                 }
                 Err(refusal) if refusal.status != 404 => return Err(refusal),
                 _ => {}
@@ -128,26 +149,82 @@ impl Files {
         Ok(Response::html(page).nosniff())
     }
 
+    /// Answers by a file that was just found, and prepares for those who ask the same.
     fn file(
         &self,
         store: &mut Store,
         request: &Request,
+        encoded: &str,
         path: &[u8],
         facts: &Facts,
     ) -> Result<Response, Refusal> {
         let chosen = self.choose(store, request, path, facts)?;
+        let Chosen {
+            open,
+            variant,
+            available,
+        } = chosen;
+        if self.cache.is_zero() {
+            return self.represent(store, request, &open, &variant, None);
+        }
+        let now = SystemTime::now();
+        let until = store.now.checked_add(self.cache);
+        let (Some(until), true) = (until, open.facts.modified() <= now) else {
+            return self.represent(store, request, &open, &variant, None);
+        };
+        let open = open.in_memory().map_or(open, Rc::new);
+        let unchanged = self.common(Response::new(304), &open, &variant);
+        let whole = self.whole(&open, &variant, now);
+        let prepared = Rc::new(Prepared {
+            fields: Fields {
+                whole: whole.shared_fields(),
+                unchanged: unchanged.shared_fields(),
+            },
+            held: match open.content {
+                Content::Memory(_) => Held::Memory(Rc::clone(&open)),
+                Content::File(_) => Held::File(Rc::downgrade(&open)),
+            },
+            variant,
+            until,
+        });
+        let kept = Rc::clone(&prepared);
+        store.cache.keep(encoded, &available, kept);
+        self.represent(store, request, &open, &prepared.variant, Some(&prepared))
+    }
+
+    /// The answer that a file gives a request.
+    fn represent(
+        &self,
+        store: &mut Store,
+        request: &Request,
+        open: &Open,
+        variant: &Variant,
+        prepared: Option<&Prepared>,
+    ) -> Result<Response, Refusal> {
         let conditions = Conditions::of(request.headers());
         let current = Validators {
-            etag: Some(&chosen.etag),
-            modified: Some(chosen.open.facts.modified()),
+            etag: Some(variant.tag(open)),
+            modified: Some(open.facts.modified()),
         };
         let method = request.method();
         match conditions.judge(method, current) {
             Verdict::Proceed => {}
-            Verdict::NotModified => return Ok(self.common(Response::new(304), &chosen)),
+            Verdict::NotModified => {
+                return Ok(match prepared {
+                    Some(prepared) => Response::with_fields(304, &prepared.fields.unchanged),
+                    None => self.common(Response::new(304), open, variant),
+                });
+            }
             Verdict::Failed => return Err(Refusal::new(412, "a precondition does not hold")),
         }
-        let size = chosen.open.facts.size;
+        let size = open.facts.size;
+        if !conditions.has_range() {
+            let response = match prepared {
+                Some(prepared) => Response::with_fields(200, &prepared.fields.whole),
+                None => self.whole(open, variant, SystemTime::now()),
+            };
+            return Ok(response.with_body(body(open)));
+        }
         let now = SystemTime::now();
         // A file that was written to just now can be once more, and its date stay the same.
         let strong = Validators {
@@ -160,19 +237,23 @@ impl Files {
             Some(value) => http::ranges(value, size),
             None => Ranges::Whole,
         };
-        let media = media_type(path);
-        let whole = ByteRange {
-            start: 0,
-            length: size,
-        };
-        let (status, media, pieces) = match ranges {
-            Ranges::Whole => (200, media, part(Pieces::default(), &chosen, whole)),
-            Ranges::One(range) => (206, media, part(Pieces::default(), &chosen, range)),
-            Ranges::Several(ref several) => {
+        let media = &*variant.media;
+        let response = match ranges {
+            Ranges::Whole => self.whole(open, variant, now).with_body(body(open)),
+            Ranges::One(range) => {
+                let mut value = Vec::new();
+                http::content_range(&mut value, range, size);
+                let pieces = part(Pieces::default(), open, range);
+                self.described(206, open, variant, media, now)
+                    .header("Content-Range", value)
+                    .with_body(Body::Pieces(pieces))
+            }
+            Ranges::Several(several) => {
                 let boundary = store.boundary();
-                let pieces = parts(several, &chosen, &boundary, &media);
+                let pieces = parts(&several, open, &boundary, media);
                 let media = format!("multipart/byteranges; boundary={boundary}");
-                (206, media.into(), pieces)
+                self.described(206, open, variant, &media, now)
+                    .with_body(Body::Pieces(pieces))
             }
             Ranges::Unsatisfiable => {
                 let mut value = Vec::new();
@@ -182,30 +263,41 @@ impl Files {
                 return Err(refusal);
             }
         };
+        Ok(response)
+    }
+
+    /// The fields of an answer that is the whole file.
+    fn whole(&self, open: &Open, variant: &Variant, now: SystemTime) -> Response {
+        self.described(200, open, variant, &variant.media, now)
+    }
+
+    /// The fields of an answer with the file or parts of it.
+    fn described(
+        &self,
+        status: u16,
+        open: &Open,
+        variant: &Variant,
+        media: &str,
+        now: SystemTime,
+    ) -> Response {
         let mut response = Response::new(status)
-            .with_body(Body::Pieces(pieces))
-            .header("Content-Type", media.as_bytes())
+            .header("Content-Type", media)
             .nosniff()
             .header("Accept-Ranges", "bytes")
-            .header("Last-Modified", chosen.open.modified_by(now));
-        if let Ranges::One(range) = ranges {
-            let mut value = Vec::new();
-            http::content_range(&mut value, range, size);
-            response = response.header("Content-Range", value);
-        }
-        if let Some(name) = chosen.coding.name() {
+            .header("Last-Modified", &*open.modified_by(now));
+        if let Some(name) = variant.coding.name() {
             response = response.header("Content-Encoding", name);
         }
-        Ok(self.common(response, &chosen))
+        self.common(response, open, variant)
     }
 
     /// Adds the fields that a 304 has too (RFC 9110 15.4.5).
-    fn common(&self, response: Response, chosen: &Chosen) -> Response {
-        let mut response = response.header("ETag", chosen.etag.as_str());
+    fn common(&self, response: Response, open: &Open, variant: &Variant) -> Response {
+        let mut response = response.header("ETag", variant.tag(open).as_str());
         if let Some(value) = &self.cache_control {
             response = response.header("Cache-Control", value);
         }
-        if chosen.varies {
+        if variant.varies {
             response = response.header("Vary", "Accept-Encoding");
         }
         response
@@ -221,19 +313,23 @@ impl Files {
         facts: &Facts,
     ) -> Result<Chosen, Refusal> {
         let open = store.open(path, facts)?.ok_or(ABSENT)?;
-        let plain = |varies| Chosen {
-            coding: Coding::Identity,
-            etag: open.etag.clone(),
+        let plain = |varies, available| Chosen {
+            variant: Variant {
+                coding: Coding::Identity,
+                varies,
+                coded: None,
+                media: open.media.clone(),
+            },
             open: Rc::clone(&open),
-            varies,
+            available,
         };
         if !self.precompressed {
-            return Ok(plain(false));
+            return Ok(plain(false, Vec::new()));
         }
         let mut neighbours = Vec::new();
         for coding in Coding::CODED {
             let path = [path, ending(coding)].concat();
-            match store.facts(&path) {
+            match store.neighbour(&path) {
                 Ok(found) if found.kind == Kind::Regular && !is_older(&found, facts) => {
                     neighbours.push((coding, path, found));
                 }
@@ -241,24 +337,29 @@ impl Files {
             }
         }
         if neighbours.is_empty() {
-            return Ok(plain(false));
+            return Ok(plain(false, Vec::new()));
         }
-        let available: Vec<_> = neighbours.iter().map(|(coding, ..)| *coding).collect();
+        let mut available: Vec<_> = neighbours.iter().map(|(coding, ..)| *coding).collect();
         let accepts = AcceptEncoding::of(request.header_all("accept-encoding"));
         let coding = accepts.choose(&available);
         let found = neighbours.iter().find(|(other, ..)| *other == coding);
-        if let Some((_, path, facts)) = found
+        if let Some((_, path, facts)) = found {
+            if let Ok(Some(neighbour)) = store.open(path, facts) {
+                return Ok(Chosen {
+                    variant: Variant {
+                        coding,
+                        varies: true,
+                        coded: Some(etag(&neighbour.facts, coding)?),
+                        media: open.media.clone(),
+                    },
+                    open: neighbour,
+                    available,
+                });
+            }
             // One that cannot be opened is as good as none.
-            && let Ok(Some(open)) = store.open(path, facts)
-        {
-            return Ok(Chosen {
-                etag: etag(&open.facts, coding)?,
-                open,
-                coding,
-                varies: true,
-            });
+            available.retain(|&other| other != coding);
         }
-        Ok(plain(true))
+        Ok(plain(true, available))
     }
 }
 
@@ -289,17 +390,35 @@ fn ending(coding: Coding) -> &'static [u8] {
     }
 }
 
-fn part(pieces: Pieces, chosen: &Chosen, range: ByteRange) -> Pieces {
-    pieces.file(Arc::clone(&chosen.open.file), range.start, range.length)
+/// The whole file.
+fn body(open: &Open) -> Body {
+    match &open.content {
+        Content::Memory(bytes) => Body::Shared(Arc::clone(bytes)),
+        Content::File(file) => {
+            let file = Arc::clone(file);
+            Body::Pieces(Pieces::default().file(file, 0, open.facts.size))
+        }
+    }
+}
+
+fn part(pieces: Pieces, open: &Open, range: ByteRange) -> Pieces {
+    match &open.content {
+        Content::File(file) => pieces.file(Arc::clone(file), range.start, range.length),
+        Content::Memory(bytes) => {
+            let start = usize::try_from(range.start).unwrap_or(usize::MAX);
+            let rest = bytes.get(start..).unwrap_or_default();
+            pieces.bytes(&rest[..rest.len().min(range.length as usize)])
+        }
+    }
 }
 
 /// A body of `multipart/byteranges` (RFC 9110 14.6).
-fn parts(several: &[ByteRange], chosen: &Chosen, boundary: &str, media: &str) -> Pieces {
+fn parts(several: &[ByteRange], open: &Open, boundary: &str, media: &str) -> Pieces {
     let mut pieces = Pieces::default();
     for &range in several {
         let mut head = Vec::new();
-        http::byteranges_part(&mut head, boundary, media, range, chosen.open.facts.size);
-        pieces = part(pieces.bytes(head), chosen, range);
+        http::byteranges_part(&mut head, boundary, media, range, open.facts.size);
+        pieces = part(pieces.bytes(head), open, range);
     }
     let mut end = Vec::new();
     http::byteranges_end(&mut end, boundary);
@@ -320,22 +439,4 @@ fn to_slash(request: &Request, prefix: &str, path: &[u8]) -> Response {
         place += query;
     }
     Response::plain(301).header("Location", place).nosniff()
-}
-
-/// The media type by the ending of a name; text is taken for UTF-8.
-fn media_type(path: &[u8]) -> Cow<'static, str> {
-    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
-    let name = String::from_utf8_lossy(name);
-    match mime_guess::from_path(&*name).first_raw() {
-        None => Cow::Borrowed("application/octet-stream"),
-        // The usual ones, without an allocation.
-        Some("text/html") => Cow::Borrowed("text/html; charset=utf-8"),
-        Some("text/css") => Cow::Borrowed("text/css; charset=utf-8"),
-        Some("text/javascript" | "application/javascript") => {
-            Cow::Borrowed("text/javascript; charset=utf-8")
-        }
-        Some("text/plain") => Cow::Borrowed("text/plain; charset=utf-8"),
-        Some(media) if media.starts_with("text/") => Cow::Owned(format!("{media}; charset=utf-8")),
-        Some(media) => Cow::Borrowed(media),
-    }
 }

@@ -1,11 +1,13 @@
 //! Files of a directory, as an application or as a part of one.
 //!
 //! What lies inside: [`Files`] is what may be served and how; `path` reads which file a request
-//! means, `store` opens it and keeps it open, `answer` makes the response, `listing` the page of a
+//! means, `store` opens it and keeps it open, `answer` makes the response, `cache` keeps that for a while where
+//! that is wished, `listing` the page of a
 //! directory. Leaves what requests may ask for to `http` (ranges, preconditions, codings), staying
 //! below the directory to `sys`, and sending to `server`.
 
 mod answer;
+mod cache;
 mod listing;
 mod path;
 mod store;
@@ -14,10 +16,12 @@ use super::{Failure, Request, Response};
 use crate::http::{self, Method};
 use crate::sys::beneath::Beneath;
 use answer::Refusal;
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What may be asked of files.
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -27,7 +31,7 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 /// Only regular files below the directory are: symbolic links are followed as long as they stay
 /// below. A file is opened on the worker's loop and sent by the kernel; each worker keeps a few
 /// descriptors open and looks before each answer whether they are still what the path means, so a
-/// change is seen at once. The directory itself is opened by each worker when it is first asked:
+/// change is seen at once; or, by [`cache`](Self::cache), after a while. The directory itself is opened by each worker when it is first asked:
 /// where its path is a symbolic link that is switched to another release, a reload makes the switch.
 ///
 /// An answer holds its file open while it is sent. Files have the descriptors that connections leave,
@@ -61,6 +65,8 @@ pub struct Files {
     dotfiles: bool,
     cache_control: Option<String>,
     precompressed: bool,
+    /// How long an answer counts without another look; zero is not at all.
+    cache: Duration,
     /// How many files a thread may have open.
     most: usize,
 }
@@ -86,6 +92,7 @@ impl Files {
             dotfiles: false,
             cache_control: None,
             precompressed: true,
+            cache: Duration::ZERO,
             most: usize::MAX,
         })
     }
@@ -139,6 +146,44 @@ impl Files {
     pub fn precompressed(mut self, on: bool) -> Self {
         self.precompressed = on;
         self
+    }
+
+    /// For how long a file that was found is answered without another look at its path: no file is
+    /// opened then, and one of up to 16 KiB is sent from memory. Zero, the default, looks before each
+    /// answer; more than a year is taken for a year.
+    ///
+    /// Within that time what was found is sent, each worker by its own time, whatever becomes of its
+    /// path: replaced, removed, no longer to be read, a link that leads elsewhere, a compressed
+    /// neighbour that is new. A file that is replaced by renaming another is sent whole, the one or
+    /// the other. One that is written to in place may be sent as it was, or in parts of both; where a
+    /// large one becomes shorter, its answers end their connections until the time is over. What is
+    /// not found is looked for each time.
+    ///
+    /// A worker prepares answers for up to 1024 paths, keeps 1 MiB of small files in memory for each
+    /// `Files`, and 128 large ones open, or fewer where descriptors are few. A reload begins anew.
+    #[must_use]
+    pub fn cache(mut self, time: Duration) -> Self {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        self.cache = time.min(YEAR);
+        self
+    }
+}
+
+/// The media type by the ending of a name; text is taken for UTF-8.
+fn media_type(path: &[u8]) -> Cow<'static, str> {
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+    let name = String::from_utf8_lossy(name);
+    match mime_guess::from_path(&*name).first_raw() {
+        None => Cow::Borrowed("application/octet-stream"),
+        // The usual ones, without an allocation.
+        Some("text/html") => Cow::Borrowed("text/html; charset=utf-8"),
+        Some("text/css") => Cow::Borrowed("text/css; charset=utf-8"),
+        Some("text/javascript" | "application/javascript") => {
+            Cow::Borrowed("text/javascript; charset=utf-8")
+        }
+        Some("text/plain") => Cow::Borrowed("text/plain; charset=utf-8"),
+        Some(media) if media.starts_with("text/") => Cow::Owned(format!("{media}; charset=utf-8")),
+        Some(media) => Cow::Borrowed(media),
     }
 }
 

@@ -3,16 +3,21 @@
 //! Each thread has its own, so there is no lock and workers are alike whatever carries them. A file
 //! is kept open after an answer; before the next one its path is looked at once, and a difference in
 //! anything that the kernel tells (which file it is, its size, its times) has it opened anew. Each look
-//! stays below the directory, as opening does.
+//! stays below the directory, as opening does. Where answers may count for a while (`cache`), it is the
+//! answer that is found first, and no look is taken.
 
-use super::{Files, listing};
+use super::cache::{Cache, Prepared, SMALL};
+use super::{Files, listing, media_type};
+use crate::app::Request;
 use crate::http::{Coding, ETag};
 use crate::sys::beneath::{Beneath, Facts, Kind};
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -22,6 +27,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// have open. Few, for descriptors are for connections and for what is being sent.
 pub(super) const KEPT: usize = 32;
 
+/// The same where answers count for a while: so many large files cost no look.
+pub(super) const KEPT_CACHED: usize = 128;
+
 /// One that nobody asked for as long is closed, so that the space of removed files comes free.
 const UNUSED: Duration = Duration::from_secs(60);
 
@@ -29,28 +37,64 @@ const UNUSED: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(10);
 
 thread_local! {
-    static STORES: RefCell<HashMap<u64, Store>> = RefCell::new(HashMap::new());
+    /// Few, so that looking through them is the fastest.
+    static STORES: RefCell<Vec<Store>> = const { RefCell::new(Vec::new()) };
     /// What this thread opened: kept, being sent, and some that nobody has any more.
     static OPENED: RefCell<Vec<Weak<File>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A regular file, open.
+/// Where the bytes of a file are.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    File(Arc<File>),
+    Memory(Arc<[u8]>),
+}
+
+/// A regular file, open or read.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) file: Arc<File>,
+    pub(super) content: Content,
     pub(super) facts: Facts,
     pub(super) etag: ETag,
     /// When it was modified, for a field.
     pub(super) modified: String,
+    /// By the ending of its name.
+    pub(super) media: Cow<'static, str>,
+    used: Cell<Instant>,
 }
 
 impl Open {
-    fn new(file: File, facts: Facts) -> io::Result<Self> {
+    fn new(file: File, facts: Facts, path: &[u8], now: Instant) -> io::Result<Self> {
         Ok(Self {
-            file: Arc::new(file),
+            content: Content::File(Arc::new(file)),
             etag: etag(&facts, Coding::Identity)?,
             modified: httpdate::fmt_http_date(dated(&facts)),
+            media: media_type(path),
+            used: Cell::new(now),
             facts,
+        })
+    }
+
+    /// The same without a descriptor, if it is small and did not change while it was read.
+    pub(super) fn in_memory(&self) -> Option<Self> {
+        let Content::File(file) = &self.content else {
+            return None;
+        };
+        if self.facts.size > SMALL {
+            return None;
+        }
+        let mut bytes = vec![0; self.facts.size as usize];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        if Facts::of_open(file).ok()? != self.facts {
+            return None;
+        }
+        Some(Self {
+            content: Content::Memory(bytes.into()),
+            facts: self.facts,
+            etag: self.etag.clone(),
+            modified: self.modified.clone(),
+            media: self.media.clone(),
+            used: self.used.clone(),
         })
     }
 
@@ -84,27 +128,27 @@ pub(super) fn etag(facts: &Facts, coding: Coding) -> io::Result<ETag> {
     ETag::strong(&opaque).ok_or_else(|| io::Error::other("a tag that is none"))
 }
 
-#[derive(Debug)]
-struct Kept {
-    open: Rc<Open>,
-    used: Instant,
-}
-
 /// One thread's open files of one [`Files`].
 #[derive(Debug)]
 pub(super) struct Store {
+    /// Whose it is.
+    files: u64,
     alive: Weak<()>,
     path: PathBuf,
     root: Beneath,
-    kept: HashMap<Box<[u8]>, Kept>,
+    kept: HashMap<Box<[u8]>, Rc<Open>>,
+    pub(super) cache: Cache,
     /// How many it may keep.
     room: usize,
     /// How many the thread may have open.
     most: usize,
-    now: Instant,
+    pub(super) now: Instant,
     swept: Instant,
     boundaries: RandomState,
     boundary: u64,
+    /// How far its clock is ahead.
+    #[cfg(test)]
+    ahead: Duration,
 }
 
 impl Store {
@@ -115,19 +159,32 @@ impl Store {
     /// When the directory cannot be opened.
     pub(super) fn with<T>(files: &Files, act: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
         STORES.with_borrow_mut(|stores| {
-            if !stores.contains_key(&files.id) {
-                stores.retain(|_, store| store.alive.strong_count() > 0);
-                // What there is to keep is shared anew.
-                stores.values_mut().for_each(|store| store.kept.clear());
-                stores.insert(files.id, Self::new(files)?);
-            }
-            let room = (KEPT / stores.len()).max(1);
+            let known = stores.iter().position(|store| store.files == files.id);
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    stores.retain(|store| store.alive.strong_count() > 0);
+                    // What there is to keep is shared anew.
+                    stores.iter_mut().for_each(|store| store.kept.clear());
+                    stores.push(Self::new(files)?);
+                    stores.len() - 1
+                }
+            };
+            let kept = if files.cache.is_zero() {
+                KEPT
+            } else {
+                KEPT_CACHED
+            };
+            let room = (kept / stores.len()).max(1);
             // None is kept where that could leave others nothing to send.
             let room = room.min(files.most / 2 / stores.len());
-            let store = stores.get_mut(&files.id);
-            let store = store.ok_or_else(|| io::Error::other("no store"))?;
+            let store = &mut stores[at];
             store.room = room;
             store.now = Instant::now();
+            #[cfg(test)]
+            {
+                store.now += store.ahead;
+            }
             let answer = act(store);
             store.sweep();
             Ok(answer)
@@ -137,17 +194,32 @@ impl Store {
     fn new(files: &Files) -> io::Result<Self> {
         let now = Instant::now();
         Ok(Self {
+            files: files.id,
             alive: Arc::downgrade(&files.alive),
             path: files.root.clone(),
             root: Beneath::open(&files.root)?,
             kept: HashMap::new(),
+            cache: Cache::default(),
             room: KEPT,
             most: files.most,
             now,
             swept: now,
             boundaries: RandomState::new(),
             boundary: 0,
+            #[cfg(test)]
+            ahead: Duration::ZERO,
         })
+    }
+
+    /// A prepared answer to a request for what it calls `path`, if there is one that counts still.
+    pub(super) fn prepared(
+        &self,
+        path: &str,
+        request: &Request,
+    ) -> Option<(Rc<Prepared>, Rc<Open>)> {
+        let (prepared, open) = self.cache.find(path, request, self.now)?;
+        open.used.set(self.now);
+        Some((prepared, open))
     }
 
     /// What a path leads to now; empty for the directory itself.
@@ -158,9 +230,15 @@ impl Store {
             // Built anew at the same place, say: no reason to wait for a reload.
             self.root = Beneath::open(&self.path)?;
             self.kept.clear();
+            self.cache.clear();
             return self.root.facts(path);
         }
         found
+    }
+
+    /// The same beside a file that was just found: that there is none says nothing of the directory.
+    pub(super) fn neighbour(&mut self, path: &[u8]) -> io::Result<Facts> {
+        self.opening(|root| root.facts(path))
     }
 
     fn root_was_removed(&self, found: &io::Result<Facts>) -> bool {
@@ -173,10 +251,10 @@ impl Store {
 
     /// The file at a path whose `facts` were found right now; `None` if it is no regular file.
     pub(super) fn open(&mut self, path: &[u8], facts: &Facts) -> io::Result<Option<Rc<Open>>> {
-        if let Some(kept) = self.kept.get_mut(path) {
-            if kept.open.facts == *facts {
-                kept.used = self.now;
-                return Ok(Some(Rc::clone(&kept.open)));
+        if let Some(kept) = self.kept.get(path) {
+            if kept.facts == *facts {
+                kept.used.set(self.now);
+                return Ok(Some(Rc::clone(kept)));
             }
             self.kept.remove(path);
         }
@@ -189,8 +267,10 @@ impl Store {
         if facts.kind != Kind::Regular {
             return Ok(None);
         }
-        let open = Rc::new(Open::new(file, facts)?);
-        OPENED.with_borrow_mut(|opened| opened.push(Arc::downgrade(&open.file)));
+        let open = Rc::new(Open::new(file, facts, path, self.now)?);
+        if let Content::File(file) = &open.content {
+            OPENED.with_borrow_mut(|opened| opened.push(Arc::downgrade(file)));
+        }
         self.keep(path, &open);
         Ok(Some(open))
     }
@@ -227,15 +307,13 @@ impl Store {
             return;
         }
         while self.kept.len() >= self.room {
-            let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
+            let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used.get());
             match oldest.map(|(path, _)| path.clone()) {
                 Some(path) => self.kept.remove(&path),
                 None => break,
             };
         }
-        let open = Rc::clone(open);
-        let used = self.now;
-        self.kept.insert(path.into(), Kept { open, used });
+        self.kept.insert(path.into(), Rc::clone(open));
     }
 
     fn sweep(&mut self) {
@@ -245,7 +323,8 @@ impl Store {
         self.swept = self.now;
         let now = self.now;
         self.kept
-            .retain(|_, kept| now.saturating_duration_since(kept.used) < UNUSED);
+            .retain(|_, kept| now.saturating_duration_since(kept.used.get()) < UNUSED);
+        self.cache.sweep(now);
     }
 
     /// What is in a directory, `most` names at most.
@@ -258,6 +337,16 @@ impl Store {
     pub(super) fn boundary(&mut self) -> String {
         self.boundary = self.boundary.wrapping_add(1);
         format!("{:016x}", self.boundaries.hash_one(self.boundary))
+    }
+
+    /// Lets time pass for the store of these files.
+    #[cfg(test)]
+    pub(super) fn pass(files: u64, time: Duration) {
+        STORES.with_borrow_mut(|stores| {
+            let store = stores.iter_mut().find(|store| store.files == files);
+            let store = store.expect("they were asked");
+            store.ahead += time;
+        });
     }
 
     #[cfg(test)]

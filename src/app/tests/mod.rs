@@ -42,6 +42,7 @@ fn text(response: Response) -> String {
         Body::Empty => Vec::new(),
         Body::Static(bytes) => bytes.to_vec(),
         Body::Bytes(bytes) => bytes,
+        Body::Shared(bytes) => bytes.to_vec(),
         Body::Stream(pieces) => pieces.flatten().collect(),
         body @ (Body::Pieces(_) | Body::Feed(_)) => panic!("{body:?} is for a connection"),
     };

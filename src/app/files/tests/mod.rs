@@ -1,5 +1,6 @@
 //! Files as an application: from a request's bytes to what would be sent, without a connection.
 
+mod cached;
 mod protocol;
 mod tree;
 
@@ -15,6 +16,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
@@ -127,6 +129,7 @@ fn answer(response: Response) -> Answer {
         Body::Empty => Vec::new(),
         Body::Static(bytes) => bytes.to_vec(),
         Body::Bytes(bytes) => bytes,
+        Body::Shared(bytes) => bytes.to_vec(),
         Body::Pieces(pieces) => pieces.into_pieces().into_iter().flat_map(content).collect(),
         other => panic!("{other:?}"),
     };

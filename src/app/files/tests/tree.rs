@@ -262,7 +262,7 @@ fn few_descriptors_are_kept() {
             let facts = store.facts(path.as_bytes()).unwrap();
             let open = store.open(path.as_bytes(), &facts).unwrap().unwrap();
             let again = store.open(path.as_bytes(), &facts).unwrap().unwrap();
-            assert!(Arc::ptr_eq(&open.file, &again.file), "kept open");
+            assert!(Rc::ptr_eq(&open, &again), "kept open");
             store.count()
         });
         assert_eq!(count.unwrap(), (number + 1).min(KEPT));

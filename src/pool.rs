@@ -4,6 +4,7 @@
 //! Threads start with the first job, so a worker without such handlers has none.
 
 use crate::net::Waker;
+use crate::sys::cpu;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use std::any::Any;
 use std::fmt;
@@ -15,6 +16,14 @@ use std::time::{Duration, Instant};
 
 /// Jobs that may wait for each thread before the pool says that it is full.
 pub(crate) const WAITING_PER_THREAD: usize = 64;
+
+/// How much nicer than its loop a thread is that makes way: a third of the loop's weight where both
+/// want one CPU, so that jobs go on beside a busy loop, or beside other programs.
+const NICER: i32 = 5;
+
+/// How long such a thread may compute at a time. Longer than the scheduler's usual slice of a few
+/// milliseconds, so a loop that wakes up need not wait for the end of it.
+const SLICE: Duration = Duration::from_millis(20);
 
 /// What a thread does before its first job.
 pub(crate) type OnStart = Arc<dyn Fn() + Send + Sync>;
@@ -62,6 +71,7 @@ pub(crate) struct Pool<T> {
     results: Receiver<Done<T>>,
     report: Sender<Done<T>>,
     on_start: Option<OnStart>,
+    makes_way: bool,
 }
 
 impl<T> fmt::Debug for Pool<T> {
@@ -91,7 +101,15 @@ impl<T: Send + 'static> Pool<T> {
             results,
             report,
             on_start: None,
+            makes_way: false,
         }
+    }
+
+    /// Has its threads leave their CPU to the loop whenever that has something to do: for jobs that
+    /// compute, and would keep it.
+    pub(crate) fn making_way(mut self) -> Self {
+        self.makes_way = true;
+        self
     }
 
     /// Has each thread do `on_start` before its first job; for threads that start from now on.
@@ -150,9 +168,13 @@ impl<T: Send + 'static> Pool<T> {
             let report = self.report.clone();
             let waker = self.waker.clone();
             let on_start = self.on_start.clone();
+            let makes_way = self.makes_way;
             let spawned = std::thread::Builder::new()
                 .name(format!("{} {number}", self.name))
                 .spawn(move || {
+                    if makes_way && let Err(error) = cpu::make_way(NICER, SLICE) {
+                        log::debug!("a thread for handlers competes with its loop: {error}");
+                    }
                     if let Some(on_start) = on_start {
                         on_start();
                     }
@@ -230,6 +252,26 @@ mod tests {
             assert!(done.waited + done.ran <= now.elapsed());
         }
         drop(tickets);
+    }
+
+    #[test]
+    fn threads_that_make_way_are_nicer_than_the_loop() {
+        fn nice() -> u32 {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("/proc");
+            let (_, fields) = stat.rsplit_once(") ").expect("a name");
+            let nice = fields.split(' ').nth(19 - 3).expect("field 19");
+            nice.parse().expect("none is below zero")
+        }
+        for (makes_way, more) in [(false, 0), (true, NICER as u32)] {
+            let mut reactor = Reactor::new().unwrap();
+            let mut pool = pool(&reactor, 1);
+            if makes_way {
+                pool = pool.making_way();
+            }
+            let _ticket = pool.submit(1, Instant::now(), Box::new(nice));
+            let done = collect(&mut reactor, &pool, 1).pop().unwrap();
+            assert_eq!(done.outcome.unwrap(), (nice() + more).min(19));
+        }
     }
 
     #[test]

@@ -62,19 +62,21 @@ pub(super) fn options() -> Command {
 ///
 /// When the file or a variable makes no sense.
 pub(super) fn read(arguments: &[OsString]) -> Result<Said> {
-    let command = without_empty(Cli::command());
+    // Made anew where it is needed again, which is seldom: a copy costs as much.
+    let command = || without_empty(Cli::command());
     let matched = |command: Command| {
         let matches = command.try_get_matches_from(arguments);
         matches.unwrap_or_else(|error| discreet(error).exit())
     };
-    let mut matches = matched(command.clone());
+    let mut matches = matched(command());
     let mut cli = typed(&matches);
     let (mut path, mut layers) = (None, Vec::new());
     if let (Some(serve), Some((name, given))) = (cli.options(), matches.subcommand()) {
         (path, layers) = below(serve, given)?;
-        let command = command.clone();
-        matches = matched(command.mut_subcommand(name, |command| with(command, &layers)));
-        cli = typed(&matches);
+        if !layers.is_empty() {
+            matches = matched(command().mut_subcommand(name, |command| with(command, &layers)));
+            cli = typed(&matches);
+        }
     }
     if let (flags::Command::Steer(_) | flags::Command::Unit(_), Some((name, given))) =
         (&cli.command, matches.subcommand())
@@ -85,7 +87,7 @@ pub(super) fn read(arguments: &[OsString]) -> Result<Said> {
             true => option.env(Resettable::Reset),
             false => option,
         };
-        matches = matched(command.mut_subcommand(name, |command| command.mut_args(without)));
+        matches = matched(command().mut_subcommand(name, |command| command.mut_args(without)));
         cli = typed(&matches);
     }
     Ok(Said {

@@ -154,6 +154,10 @@ impl Cluster {
 
     /// Threads in each worker for handlers marked [`pooled`](crate::pooled); with 0 they run on
     /// the event loop. Without this, the CPUs divided by the workers, and at least one.
+    ///
+    /// They make way for the event loops: their nice value is 5 above the worker's, and their
+    /// scheduling slice 20 ms, so that a loop that wakes up (the usual slice is a few milliseconds)
+    /// need not wait for one of them; see sched_setattr(2).
     #[must_use]
     pub fn pool(mut self, threads: usize) -> Self {
         self.pool = Some(threads);

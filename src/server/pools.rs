@@ -40,7 +40,7 @@ impl Pools {
             waker.map(|waker| Pool::new(&format!("{name} {worker}"), size, waker.clone()))
         };
         Self {
-            heavy: pool("pool", threads),
+            heavy: pool("pool", threads).map(Pool::making_way),
             readers: pool("reader", WAITERS),
             waiters: pool("waiter", WAITERS),
         }

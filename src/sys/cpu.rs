@@ -5,6 +5,7 @@
 //! sched_setaffinity(2).
 
 use std::path::Path;
+use std::time::Duration;
 use std::{fs, io, thread};
 
 use nix::errno::Errno;
@@ -100,6 +101,44 @@ pub(crate) fn pin(index: usize) -> io::Result<usize> {
 pub(crate) fn renice(nice: i32) -> io::Result<()> {
     // SAFETY: setpriority takes numbers and touches no memory of ours.
     retry(|| Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })).map(drop)
+}
+
+/// Has the calling thread make way for the others of its process: its nice value is `nicer` than
+/// now, and what the scheduler gives it at a time is `slice`, so that whoever has the usual slice and
+/// wakes up takes its CPU at once. Long slices do not make its share of the CPU smaller, nor larger;
+/// see sched_setattr(2). Kernels before 6.12 know the nice value alone.
+///
+/// A thread that is under no ordinary policy is left as it is.
+///
+/// # Errors
+///
+/// Those of the call named.
+pub(crate) fn make_way(nicer: i32, slice: Duration) -> io::Result<()> {
+    const THIS_THREAD: i32 = 0;
+    const NO_FLAGS: u32 = 0;
+    let size = size_of::<libc::sched_attr>() as u32;
+    // SAFETY: numbers alone, for which zero is a value.
+    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    let at = &raw mut attributes;
+    retry(|| {
+        // SAFETY: the call writes at most `size` bytes, which are ours.
+        Errno::result(unsafe {
+            libc::syscall(libc::SYS_sched_getattr, THIS_THREAD, at, size, NO_FLAGS)
+        })
+    })?;
+    let policy = attributes.sched_policy as i32;
+    if !matches!(policy, libc::SCHED_OTHER | libc::SCHED_BATCH) {
+        return Ok(());
+    }
+    attributes.size = size;
+    attributes.sched_nice = (attributes.sched_nice + nicer).min(19);
+    attributes.sched_runtime = slice.as_nanos() as u64;
+    let at = &raw const attributes;
+    retry(|| {
+        // SAFETY: the call reads as many bytes as `size` says, which are ours.
+        Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, THIS_THREAD, at, NO_FLAGS) })
+    })
+    .map(drop)
 }
 
 /// The lowest quota, in CPUs, of the process's control group and all above it.

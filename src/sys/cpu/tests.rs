@@ -94,3 +94,16 @@ fn a_thread_is_reniced_alone() {
     thread.join().expect("no panic");
     assert_eq!(niceness(), before);
 }
+
+#[test]
+fn a_thread_makes_way_alone() {
+    let before = niceness();
+    let thread = thread::spawn(move || {
+        make_way(3, Duration::from_millis(20)).expect("upwards anyone may");
+        assert_eq!(niceness(), (before + 3).min(19));
+        make_way(100, Duration::from_millis(20)).expect("as far as it goes");
+        assert_eq!(niceness(), 19);
+    });
+    thread.join().expect("no panic");
+    assert_eq!(niceness(), before);
+}

@@ -1,6 +1,7 @@
 //! From settings to a primary: checks them, binds, and makes everything that the loop needs.
 
 use super::control::{Console, Sockets};
+use super::courtesy::Courtesy;
 use super::event::Settings;
 use super::life::Past;
 use super::members::Members;
@@ -231,6 +232,7 @@ impl Cluster {
             unheard: BTreeSet::new(),
             stop_until: None,
             reload_first: false,
+            courtesy: Courtesy::default(),
             memory_kills: proc::memory_kills(),
         };
         if let Some(inheritance) = inheritance {

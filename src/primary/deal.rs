@@ -109,6 +109,7 @@ impl Primary {
         }
         self.offer_at = None;
         if !self.waiting.is_empty() {
+            self.courtesy.begin();
             let most = MOST_LATE.min(self.rules.most_held / 4);
             let bounds = Bounds {
                 open: self.rules.settings.limits.connections,

@@ -54,6 +54,7 @@ impl Primary {
         id: WorkerId,
         generation: u32,
     ) -> Result<Option<Box<Seat>>> {
+        self.end_courtesy();
         match self.launch(place, id, generation) {
             Ok(Ok(seat)) => return Ok(Some(seat)),
             Ok(Err((carrier, recruit, slot))) => self.enlist(carrier, *recruit, slot),

@@ -3,7 +3,7 @@
 //! [`Primary::run`] is the loop. What should happen is decided by `supervisor` and `scheduler`,
 //! which are pure; `life` launches and buries workers, which `vessel` carries; `deal` accepts and
 //! deals, `peek` looks at what clients say first, `edge` opens the access log, `hands` keeps what
-//! was handed over, `ports` the listeners; `talk` is the conversation, `broadcast` tells all
+//! was handed over, `courtesy` lets workers finish first, `ports` the listeners; `talk` is the conversation, `broadcast` tells all
 //! workers, `link` other clusters, `watch` finds who stands still, `sweeps` has old sessions
 //! forgotten, `wishes` does what the application asks by `handle`, `systemd`
 //! keeps a service manager informed.
@@ -18,6 +18,7 @@ mod control;
 #[cfg(not(feature = "control"))]
 #[path = "no_control.rs"]
 mod control;
+mod courtesy;
 mod deal;
 mod edge;
 mod error;
@@ -79,6 +80,7 @@ use crate::sys::signal::{
 };
 use crate::worker::{OnWorker, Seat, WorkerId};
 use control::Console;
+use courtesy::Courtesy;
 use hands::Arrival;
 use life::Past;
 use link::{LINK, Link};
@@ -228,6 +230,8 @@ struct Primary {
     willing: bool,
     /// This program has taken over workers of another, which it replaces.
     reload_first: bool,
+    /// How it takes its turn beside its workers.
+    courtesy: Courtesy,
     /// How often the kernel had ended somebody of this group for memory.
     memory_kills: Option<u64>,
 }
@@ -395,6 +399,7 @@ impl Primary {
         self.inform(event);
         // Taken out, since the application may ask for something meanwhile.
         if let Some(mut observer) = self.observer.take() {
+            self.end_courtesy();
             observer(&self.handle, event);
             self.observer = Some(observer);
         }
@@ -402,6 +407,7 @@ impl Primary {
 
     /// The last act of a primary that stops: what must be undone outside of this process.
     fn clean_up(&mut self, failed: Option<&str>) {
+        self.end_courtesy();
         self.abandon_upgrade();
         self.close_console(failed);
         self.inform_of_the_end(failed);

@@ -1,6 +1,6 @@
 //! Taking connections from the listeners of one loop, up to the limit.
 
-use super::gate::{self, Accepted};
+use super::gate::Accepted;
 use super::{Handed, Server};
 use crate::net::token::LISTENERS;
 use crate::sys::listener::Peer;
@@ -9,7 +9,9 @@ use std::os::fd::OwnedFd;
 impl Server {
     /// Accepts a bounded burst.
     pub(super) fn accept(&mut self, registry: &mio::Registry, token: usize) {
-        for _ in 0..gate::BURST {
+        let expected = self.burst.expected();
+        let mut count = 0;
+        while count < expected {
             if self.pause_when_full(registry) {
                 return;
             }
@@ -17,7 +19,9 @@ impl Server {
                 Accepted::Connection(socket, peer) => self.accepted(registry, socket, peer, token),
                 Accepted::Nothing => break,
             }
+            count += 1;
         }
+        self.burst.came(count, count < expected);
         self.pause_when_full(registry);
     }
 

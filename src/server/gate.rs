@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 
 /// Connections accepted at one event. More would let the loop that wakes first take all of a
 /// burst; fewer would wait once a connection.
-pub(super) const BURST: usize = 8;
+const BURST: usize = 8;
+
+/// Events at which as many connections waited as were expected, before twice as many are.
+const SURE: u32 = 4;
 
 /// How long to wait for descriptors when the process has none left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +39,41 @@ struct Entry {
     watched: bool,
     registered: Registered,
     held: Held,
+}
+
+/// How many connections to accept at one event. To ask for one more than there are costs more than
+/// the next event does, so one is expected until events have brought as many as expected for a while.
+#[derive(Debug)]
+pub(super) struct Burst {
+    expected: usize,
+    met: u32,
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Self {
+            expected: 1,
+            met: 0,
+        }
+    }
+}
+
+impl Burst {
+    pub(super) fn expected(&self) -> usize {
+        self.expected
+    }
+
+    /// So many came; with `ended` that was all.
+    pub(super) fn came(&mut self, count: usize, ended: bool) {
+        self.met += 1;
+        if ended {
+            self.expected = count.max(1);
+            self.met = 0;
+        } else if self.met >= SURE {
+            self.expected = (self.expected * 2).min(BURST);
+            self.met = 0;
+        }
+    }
 }
 
 /// Whether one listener alone is paused.
@@ -342,6 +380,21 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_are_asked_for_as_came_before() {
+        let mut burst = Burst::default();
+        for expected in [1, 2, 4, BURST, BURST] {
+            for _ in 0..SURE {
+                assert_eq!(burst.expected(), expected);
+                burst.came(expected, false);
+            }
+        }
+        for (count, expected) in [(5, 5), (0, 1)] {
+            burst.came(count, true);
+            assert_eq!(burst.expected(), expected);
+        }
+    }
     use crate::net::{Listen, Reactor};
     use std::net::TcpStream;
 

@@ -130,6 +130,8 @@ pub(crate) struct Server {
     /// Connections that have more to do than one turn allows.
     again: Vec<Key>,
     gate: Gate,
+    /// How many connections to accept at one event.
+    burst: gate::Burst,
     /// Connections for others to go on with.
     given_back: Vec<(OwnedFd, Handed)>,
     /// When it is to be said that there is no room.
@@ -178,6 +180,7 @@ impl Server {
             mark: 0,
             again: Vec::new(),
             gate: Gate::default(),
+            burst: gate::Burst::default(),
             given_back: Vec::new(),
             full: Seldom::default(),
         }

@@ -141,6 +141,39 @@ pub(crate) fn make_way(nicer: i32, slice: Duration) -> io::Result<()> {
     .map(drop)
 }
 
+/// Has the calling thread, and those it starts or forks from now on, interrupt nobody who runs when
+/// it has something to do: it waits until they wait, or have had their time. `SCHED_BATCH` in
+/// sched(7); it takes no privilege, and its share of the CPU stays as it is. False, and all is as it
+/// was, where the thread does not run under the usual policy.
+///
+/// # Errors
+///
+/// Those of sched_setscheduler(2).
+pub(crate) fn yield_to_running() -> io::Result<bool> {
+    // SAFETY: sched_getscheduler takes a number and touches no memory of ours.
+    let policy = Errno::result(unsafe { libc::sched_getscheduler(0) })?;
+    if policy != libc::SCHED_OTHER {
+        return Ok(false);
+    }
+    set_policy(libc::SCHED_BATCH).map(|()| true)
+}
+
+/// The contrary of [`yield_to_running`].
+///
+/// # Errors
+///
+/// Those of sched_setscheduler(2).
+pub(crate) fn yield_no_more() -> io::Result<()> {
+    set_policy(libc::SCHED_OTHER)
+}
+
+fn set_policy(policy: libc::c_int) -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: sched_setscheduler only reads `param`, which outlives the call.
+    let set = unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
+    Ok(Errno::result(set).map(drop)?)
+}
+
 /// The lowest quota, in CPUs, of the process's control group and all above it.
 fn quota() -> Option<f64> {
     cgroup::own("cpu")

@@ -24,6 +24,38 @@ fn spread(server: &Server, count: usize) -> BTreeMap<String, usize> {
     spread
 }
 
+/// The scheduling policy of a process: a field of proc_pid_stat(5), where 0 is the usual one.
+fn policy_of(pid: i32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Its name may have any character in it, and ends with the last parenthesis.
+    let fields = stat.rsplit_once(')').unwrap().1;
+    fields.split_whitespace().nth(38).unwrap().to_owned()
+}
+
+#[test]
+fn a_primary_that_deals_makes_way_and_no_worker_does() {
+    const BATCH: &str = "3";
+    if policy_of(std::process::id() as i32) != "0" {
+        return eprintln!("skipped: these tests run under a policy of their own");
+    }
+    let server = Server::start(Mode::Processes, &["--workers", "2", "--schedule", "rr"]);
+    let address = server.address();
+    let deals = || {
+        wait_until("the primary makes way", || {
+            Client::greeted(address);
+            policy_of(server.pid()) == BATCH
+        });
+    };
+    let workers = server.wait_for_workers(2);
+    deals();
+    workers[0].signal(Signal::SIGKILL);
+    let successor = server.successor(workers[0], "died: signal 9 (SIGKILL)");
+    deals();
+    for worker in [workers[1], successor] {
+        assert_eq!(policy_of(worker.pid), "0");
+    }
+}
+
 /// Opens 10,000 short connections to 8 workers, a few at a time, and prints how they fell: how many
 /// each worker answered, which may be none.
 fn shares_of_ten_thousand(mode: Mode, policy: &str) -> Vec<u64> {

@@ -1,6 +1,10 @@
 //! What the benches and the fuzz targets drive and no user should: single parts of the machinery, in a harness.
 //!
-//! Behind the feature `internals`; no promise of stability.
+//! Behind the feature `internals`; no promise of stability. `steps` has what instructions are counted of.
+
+mod steps;
+
+pub use steps::{Encoder, Loop, Routing};
 
 use crate::app::App;
 use crate::http::{AnswerReader, Error};

@@ -19,6 +19,8 @@ mod conn;
 mod date;
 mod drain;
 mod edge;
+#[cfg(feature = "internals")]
+mod encoder;
 pub(crate) mod gate;
 mod limits;
 mod linger;
@@ -46,6 +48,8 @@ use crate::sys::listener::{Listener, Peer};
 use alarms::Alarms;
 use conn::{Connection, Step};
 pub(crate) use edge::EdgeSettings;
+#[cfg(feature = "internals")]
+pub use encoder::Encoder;
 use gate::Gate;
 pub(crate) use limits::LONGEST;
 use limits::Limit;

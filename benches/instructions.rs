@@ -38,7 +38,7 @@ type Outcome = io::Result<()>;
 type Scene = (&'static str, usize, fn(usize) -> Outcome);
 
 /// The first is what the others are compared with where the recorded figures are another compiler's.
-const SCENES: [Scene; 14] = [
+const SCENES: [Scene; 16] = [
     ("reference", 1, reference),
     ("parse-plain", 1, |times| parse(times, PLAIN)),
     ("parse-browser", 1, |times| parse(times, BROWSER)),
@@ -46,12 +46,21 @@ const SCENES: [Scene; 14] = [
     ("route-parameters", 1, |times| route(times, BROWSER)),
     ("encode-head", 1, encode),
     ("idle-turn", 1, idle_turn),
-    ("keep-alive", 1, |times| keep_alive(times, app(), PLAIN, 1)),
+    ("keep-alive", 1, |times| {
+        keep_alive(times, app(), &in_turns(PLAIN), 1)
+    }),
+    ("keep-alive-repeated", 1, |times| {
+        keep_alive(times, app(), &[PLAIN.to_vec()], 1)
+    }),
     ("keep-alive-browser", 1, |times| {
-        keep_alive(times, app(), BROWSER, 1)
+        keep_alive(times, app(), &in_turns(BROWSER), 1)
     }),
     ("pipelined", 16, |times| {
-        keep_alive(times, app(), &PLAIN.repeat(16), 16)
+        let all = in_turns(PLAIN).concat().repeat(8);
+        keep_alive(times, app(), &[all], 16)
+    }),
+    ("pipelined-repeated", 16, |times| {
+        keep_alive(times, app(), &[PLAIN.repeat(16)], 16)
     }),
     ("new-connection", 1, new_connection),
     ("file", 1, file),
@@ -132,11 +141,23 @@ fn reference(times: usize) -> Outcome {
     })
 }
 
+/// A head and one that differs from it in its last byte: sent in turns, since a head of the same
+/// bytes as the one before is not parsed again.
+fn in_turns(head: &[u8]) -> [Vec<u8>; 2] {
+    let mut other = head.to_vec();
+    let last = other.len() - b"x\r\n\r\n".len();
+    other[last] += 1;
+    [head.to_vec(), other]
+}
+
 fn parse(times: usize, head: &[u8]) -> Outcome {
     let limits = HeadLimits::default();
     let mut parsed = Head::new();
+    let [one, other] = in_turns(head);
+    let mut heads = [one, other].into_iter().cycle();
     play(times, |counted| {
-        let outcome = count(counted, || parsed.parse(black_box(head), &limits));
+        let head = heads.next().unwrap_or_default();
+        let outcome = count(counted, || parsed.parse(black_box(&head), &limits));
         let whole = Ok(Parsed::Complete(head.len()));
         ensure(outcome == whole, "not parsed")
     })
@@ -194,12 +215,14 @@ fn exchange(
     Ok(())
 }
 
-fn keep_alive(times: usize, app: App, requests: &[u8], answers: usize) -> Outcome {
+/// Sends each of `requests` in turns.
+fn keep_alive(times: usize, app: App, requests: &[Vec<u8>], answers: usize) -> Outcome {
     let mut turning = Loop::new(app)?;
     let mut client = turning.connect()?;
     let mut buffer = vec![0; 64 * 1024];
+    let mut requests = requests.iter().cycle();
     play(times, |counted| {
-        client.write_all(requests)?;
+        client.write_all(requests.next().map_or(&[], Vec::as_slice))?;
         exchange(&mut turning, &mut client, counted, answers, &mut buffer)
     })
 }
@@ -238,7 +261,7 @@ impl Drop for Site {
 fn file(times: usize) -> Outcome {
     let site = Site::new()?;
     let app = App::new().files("/", Files::new(&site.0)?);
-    keep_alive(times, app, FILE, 1)
+    keep_alive(times, app, &in_turns(FILE), 1)
 }
 
 /// Connections from a primary to a worker in one message: what both do.

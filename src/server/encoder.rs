@@ -35,7 +35,13 @@ impl Encoder {
     /// Encodes it again; how many bytes the head has.
     pub fn encode(&mut self) -> usize {
         self.out.clear();
-        respond::head(&mut self.out, &self.response, self.meta, true, &mut self.opening);
+        respond::head(
+            &mut self.out,
+            &self.response,
+            self.meta,
+            true,
+            &mut self.opening,
+        );
         self.out.len()
     }
 }

@@ -49,6 +49,7 @@
 //! | 1 | `net`; `http`, `metrics`, `board` | readiness, timers; pure protocol, counters, the scoreboard |
 //! | 1 | `status`, `runtime` | what a cluster says of itself, as JSON and Prometheus text; where its socket is |
 //! | 0 | `sys` | every system call; the only `unsafe` |
+//! | 0 | `sorted` | small sorted maps and sets, sorting |
 //!
 //! # The line of one request
 //!
@@ -93,6 +94,7 @@ mod primary;
 #[cfg(feature = "control")]
 mod runtime;
 mod server;
+mod sorted;
 #[cfg(feature = "loadtest")]
 mod spawn;
 #[cfg(feature = "control")]

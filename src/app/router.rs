@@ -2,6 +2,7 @@
 
 use super::{Handler, Request};
 use crate::http::Method;
+use crate::sorted::sort_by;
 use std::fmt;
 use std::sync::Arc;
 
@@ -193,7 +194,7 @@ fn allow(handlers: &[(Method, Handler)]) -> String {
         methods.push(Method::Head);
     }
     methods.push(Method::Options);
-    methods.sort_unstable();
+    sort_by(&mut methods, Ord::cmp);
     methods.dedup();
     let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
     names.join(", ")

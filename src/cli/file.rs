@@ -7,6 +7,7 @@
 use super::flags::CONFIG;
 use super::sources::judge;
 use super::start::split;
+use crate::sorted::sort_by_key;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command};
 use std::fs::File;
@@ -103,7 +104,7 @@ fn settings<'a, 'i: 'a>(
     options: &Command,
 ) -> Result<Vec<Setting>, String> {
     let mut entries: Vec<_> = entries.collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
+    sort_by_key(&mut entries, |(key, _)| key.span().start);
     let mut settings: Vec<Setting> = Vec::new();
     for (key, value) in entries {
         let name: &str = key.get_ref();

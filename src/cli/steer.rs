@@ -11,6 +11,7 @@ use super::which::{Named, kill_words, scale_words, schedule_words};
 use super::{print, put};
 use crate::client::{self, Answer, Incoming};
 use crate::runtime;
+use crate::sorted::sort_by;
 use crate::status::{Outcome, SCHEMA, Status};
 use crate::{Error, Result};
 use clap::{Args, Subcommand};
@@ -402,7 +403,7 @@ pub(super) fn sockets(directory: &Path) -> Result<Vec<PathBuf>> {
             paths.push(path);
         }
     }
-    paths.sort();
+    sort_by(&mut paths, PathBuf::cmp);
     Ok(paths)
 }
 

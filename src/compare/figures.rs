@@ -1,7 +1,7 @@
 //! What was measured, as values: each figure of each contestant, once a round. Pure.
 
 use super::Contestant;
-use std::collections::BTreeMap;
+use crate::sorted::{SortedMap, sort_by};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -257,7 +257,7 @@ impl Spread {
         if sorted.len() * 2 < values.len() {
             return None;
         }
-        sorted.sort_by(f64::total_cmp);
+        sort_by(&mut sorted, f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let count = sorted.len();
         // Of an even number, between the two in the middle.
@@ -273,12 +273,13 @@ impl Spread {
 
 /// All that was measured.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Figures(BTreeMap<(Figure, Contestant), Vec<f64>>);
+pub(super) struct Figures(SortedMap<(Figure, Contestant), Vec<f64>>);
 
 impl Figures {
     /// One more value: no number where it was not to be had, infinite where it was more than can be told.
     pub(super) fn add(&mut self, figure: Figure, contestant: Contestant, value: f64) {
-        self.0.entry((figure, contestant)).or_default().push(value);
+        let values = self.0.get_or_insert_with((figure, contestant), Vec::new);
+        values.push(value);
     }
 
     /// Whether there is nothing.

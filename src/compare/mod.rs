@@ -43,6 +43,7 @@ pub use figures::Workload;
 pub use setup::{Contestant, Setup};
 pub use watch::Progress;
 
+use crate::sorted::sort_by;
 use crate::sys::cpu;
 use crate::{App, Error, Result, Workers, loadtest};
 use measure::{Found, Plan};
@@ -278,7 +279,7 @@ impl Compare {
         if self.workloads.is_none() {
             workloads.retain(|one| has_heavy || !needs_heavy(one));
         }
-        workloads.sort();
+        sort_by(&mut workloads, Workload::cmp);
         workloads.dedup();
         let paths = [Some(&self.light), self.heavy.as_ref()];
         if let Some(path) = paths

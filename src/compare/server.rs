@@ -6,6 +6,7 @@ use super::setup::{Seat, Setup, VARIABLE};
 use super::watch::Watch;
 use crate::client;
 use crate::metrics::jain;
+use crate::sorted::sort_by;
 use crate::spawn::{Spawned, Voice};
 use crate::status::{State, Status};
 use crate::sys::directory::private_directory;
@@ -247,7 +248,7 @@ impl<'a> Server<'a> {
         let mut workers: Vec<_> = workers
             .map(|worker| (worker.place, worker.pid, worker.requests))
             .collect();
-        workers.sort_unstable();
+        sort_by(&mut workers, Ord::cmp);
         let pids = self.processes()?.into_iter();
         let cpu = pids.filter_map(|pid| proc::cpu_time_with_children(pid).ok());
         Ok(Look {

@@ -4,6 +4,7 @@
 
 use super::encode::decimal;
 use super::grammar::list;
+use crate::sorted::sort_by_key;
 
 /// The most ranges that a field may ask for; one with more is ignored (RFC 9110 section 17.15).
 pub const MAX_RANGES: usize = 100;
@@ -145,7 +146,7 @@ fn has_suffix(set: &[u8]) -> bool {
 /// Makes one of those that overlap or touch, in the place of the first of them.
 fn merge(ranges: Vec<ByteRange>) -> Vec<ByteRange> {
     let mut sorted: Vec<(usize, ByteRange)> = ranges.into_iter().enumerate().collect();
-    sorted.sort_by_key(|(_, range)| range.start);
+    sort_by_key(&mut sorted, |(_, range)| range.start);
     let mut apart: Vec<(usize, ByteRange)> = Vec::with_capacity(sorted.len());
     for (place, range) in sorted {
         match apart.last_mut() {
@@ -156,7 +157,7 @@ fn merge(ranges: Vec<ByteRange>) -> Vec<ByteRange> {
             _ => apart.push((place, range)),
         }
     }
-    apart.sort_by_key(|(place, _)| *place);
+    sort_by_key(&mut apart, |(place, _)| *place);
     apart.into_iter().map(|(_, range)| range).collect()
 }
 

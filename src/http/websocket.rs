@@ -1,6 +1,6 @@
 //! What both halves of a WebSocket's opening handshake have in common (RFC 6455).
 
-use data_encoding::BASE64;
+use base64ct::{Base64, Encoding};
 use sha1::{Digest, Sha1};
 
 /// What every server puts behind the key (1.3).
@@ -11,5 +11,5 @@ pub(crate) fn websocket_accept(key: &[u8]) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
     hash.update(GUID);
-    BASE64.encode(&hash.finalize())
+    Base64::encode_string(&hash.finalize())
 }

@@ -5,6 +5,7 @@ use super::report::fairness;
 use super::tally::Tally;
 use super::timeline::Timeline;
 use super::{Agent, Generator, Loadtest, Report, SCHEMA, Share, Stage};
+use crate::sorted::sort_by;
 use crate::sys::cpu;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,9 @@ pub(super) fn report(run: Run<'_>, found: Vec<Found>, timeline: &mut Timeline) -
         .workers()
         .map(|(worker, requests)| Share { worker, requests })
         .collect();
-    workers.sort_by(|a, b| (b.requests, &a.worker).cmp(&(a.requests, &b.worker)));
+    sort_by(&mut workers, |a: &Share, b| {
+        (b.requests, &a.worker).cmp(&(a.requests, &b.worker))
+    });
 
     let sending = sending(plan, start, sum.completed, sum.last, stopped);
     let felt = sum.planned.as_ref().unwrap_or(&sum.latency);

@@ -21,12 +21,13 @@ use crate::net::{Listen, Reactor, register};
 #[cfg(feature = "control")]
 use crate::runtime::USUAL_NAME;
 use crate::server::{LONGEST, Limits};
+use crate::sorted::SortedSet;
 use crate::sys::listener::{Listener, activation_fds, clear_activation_env};
 use crate::sys::privilege::{self, Identity};
 use crate::sys::signal::{SignalFd, heed_children, ignore_broken_pipe};
 use crate::sys::{cpu, proc, process};
 use crate::worker;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -222,14 +223,14 @@ impl Cluster {
             announced: false,
             last_exit: String::new(),
             own_generation: 0,
-            slots: BTreeSet::new(),
+            slots: SortedSet::new(),
             past: Past::default(),
             program: upgrade::program(),
             programs: super::program::State::default(),
             trial: None,
             link,
             willing: false,
-            unheard: BTreeSet::new(),
+            unheard: SortedSet::new(),
             stop_until: None,
             reload_first: false,
             courtesy: Courtesy::default(),

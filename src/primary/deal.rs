@@ -6,8 +6,8 @@ use super::{Primary, SchedulingPolicy};
 use crate::ipc::FLUSH_AGAIN;
 use crate::server::MAX_BACKLOG;
 use crate::server::gate::Accepted;
+use crate::sorted::SortedSet;
 use crate::sys::listener::Listener;
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long connections wait for a worker with room before they are offered again.
@@ -163,7 +163,7 @@ impl Primary {
             self.ports.set_dealt(dealt);
         }
         // Where nobody has a socket of its own, nobody's matters.
-        let mut serving = BTreeSet::new();
+        let mut serving = SortedSet::new();
         if self.policy.splits() {
             let members = self.members.iter().filter(|member| member.serves(now));
             serving.extend(members.flat_map(|member| {

@@ -8,9 +8,10 @@ use super::event::Settings;
 use super::supervisor::next_id;
 use crate::ipc::user::{HIGH_WATER, Kind, MAX_MESSAGE, MAX_QUEUED, Message, SendError};
 use crate::net::Tally;
+use crate::sorted::SortedMap;
 use crate::worker::WorkerId;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
@@ -86,7 +87,7 @@ pub(super) struct Shared {
     #[cfg(feature = "redis")]
     pub(super) relay: RefCell<super::link::Relay>,
     wishes: RefCell<VecDeque<Wish>>,
-    workers: RefCell<BTreeMap<WorkerId, WorkerHandle>>,
+    workers: RefCell<SortedMap<WorkerId, WorkerHandle>>,
     last_id: OnceCell<Rc<Cell<u32>>>,
     settings: OnceCell<Settings>,
 }
@@ -126,7 +127,7 @@ impl fmt::Debug for ClusterHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let workers = self.0.workers.borrow();
         f.debug_struct("ClusterHandle")
-            .field("workers", &workers.keys())
+            .field("workers", &workers.keys().collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -280,7 +281,7 @@ impl ClusterHandle {
             }))
         };
         let mut workers = self.0.workers.borrow_mut();
-        workers.entry(id).or_insert_with(new).clone()
+        workers.get_or_insert_with(id, new).clone()
     }
 
     /// Loop: it is gone.

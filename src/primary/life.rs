@@ -12,9 +12,9 @@ use crate::metrics::Counters;
 use crate::net::register_reader;
 use crate::net::token::FIRST;
 use crate::server::sticky::Sticky;
+use crate::sorted::SortedMap;
 use crate::sys::proc;
 use crate::worker::{Seat, WorkerId};
-use std::collections::BTreeMap;
 use std::io;
 
 /// How executing fails where there is no such program, or none that this system or user can execute.
@@ -35,7 +35,7 @@ pub(super) struct Past {
     /// Requests that they were working on, so far as they had said.
     pub(super) lost_requests: u64,
     /// How many workers each place has had.
-    pub(super) launched: BTreeMap<usize, u64>,
+    pub(super) launched: SortedMap<usize, u64>,
 }
 
 impl Past {
@@ -154,7 +154,7 @@ impl Primary {
     fn enlist(&mut self, carrier: Carrier, recruit: Recruit, number: usize) {
         let id = recruit.id;
         self.slots.insert(number);
-        *self.past.launched.entry(recruit.place).or_default() += 1;
+        *self.past.launched.get_or_insert_with(recruit.place, || 0) += 1;
         recruit.handle.set_pid(carrier.pid().as_raw());
         let member = Member::new(recruit, number, carrier, self.reactor.now());
         let token = FIRST + id.0 as usize;

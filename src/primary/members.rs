@@ -16,9 +16,9 @@ use crate::ipc::user::{Inbox, Outbox};
 use crate::ipc::{Ask, Channel, HAND, HAND_BYTES, Message, Received, is_gone};
 use crate::metrics;
 use crate::net::{Few, deregister};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sys::socket;
 use crate::worker::WorkerId;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -46,11 +46,11 @@ pub(super) struct Member {
     /// What the primary knows of one that is a program.
     pub(super) conduct: program::Conduct,
     /// The numbers of the listeners that it listens on.
-    pub(super) listens: BTreeSet<u32>,
+    pub(super) listens: SortedSet<u32>,
     /// Those of them that it, a program, accepts from by itself.
-    pub(super) shares: BTreeSet<u32>,
+    pub(super) shares: SortedSet<u32>,
     /// Until when it, a program, is dealt nothing of a listener where it has refused.
-    pub(super) rests: BTreeMap<u32, Instant>,
+    pub(super) rests: SortedMap<u32, Instant>,
     /// It listens on all that the settings name.
     pub(super) ready: bool,
     /// When it was launched.
@@ -118,9 +118,9 @@ impl Member {
             program: recruit.program,
             handle: recruit.handle,
             conduct: program::Conduct::default(),
-            listens: BTreeSet::new(),
-            shares: BTreeSet::new(),
-            rests: BTreeMap::new(),
+            listens: SortedSet::new(),
+            shares: SortedSet::new(),
+            rests: SortedMap::new(),
             ready: false,
             since: now,
             leaving: false,
@@ -337,7 +337,7 @@ impl Member {
 
 /// All workers, in the order of their ids.
 #[derive(Debug, Default)]
-pub(super) struct Members(BTreeMap<WorkerId, Member>);
+pub(super) struct Members(SortedMap<WorkerId, Member>);
 
 impl Members {
     pub(super) fn add(&mut self, member: Member) {
@@ -382,7 +382,7 @@ impl Members {
     }
 
     /// Those that have ended since the last call, and how; but for those that have yet to be heard.
-    pub(super) fn ended(&mut self, unheard: &BTreeSet<WorkerId>) -> Vec<(WorkerId, Exit)> {
+    pub(super) fn ended(&mut self, unheard: &SortedSet<WorkerId>) -> Vec<(WorkerId, Exit)> {
         let heard = self.0.values_mut().filter(|one| !unheard.contains(&one.id));
         let ended = heard.filter_map(|member| {
             let exit = match member.carrier.try_wait(member.hung_up) {

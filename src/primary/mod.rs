@@ -74,6 +74,7 @@ use crate::net::token::FIRST;
 #[cfg(feature = "programs")]
 use crate::net::token::NOTICES;
 use crate::net::{Reactor, Ready};
+use crate::sorted::SortedSet;
 use crate::sys::process;
 use crate::sys::signal::{
     SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SignalFd,
@@ -93,7 +94,7 @@ use program::Program;
 use program::is_notice;
 use program::{Output, is_output};
 use scheduler::Round;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -191,7 +192,7 @@ struct Primary {
     /// When it begins at the latest, if it waits for somebody to serve what has come.
     stop_until: Option<Instant>,
     /// Workers that have connections to hand back, and are not heard until there is room.
-    unheard: BTreeSet<WorkerId>,
+    unheard: SortedSet<WorkerId>,
     /// A stop was asked for then, and waits for what was accepted before to be dealt.
     stop_asked: Option<Instant>,
     /// Accepted, or handed back, and not dealt yet.
@@ -214,7 +215,7 @@ struct Primary {
     /// Workers of an older generation run the program that this one took over from.
     own_generation: u32,
     /// The slots of the board that are taken.
-    slots: BTreeSet<usize>,
+    slots: SortedSet<usize>,
     /// What the dead have done, and what was lost with them.
     past: Past,
     /// What is executed to take over from this program, and its trial.

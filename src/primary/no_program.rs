@@ -7,11 +7,11 @@ use super::vessel::Carrier;
 use super::{Error, Primary, SchedulingPolicy};
 use crate::ipc::user::Message as UserMessage;
 use crate::ipc::{Ask, Channel, Message, Refusal};
+use crate::sorted::SortedSet;
 use crate::sys::listener::Listener;
 #[cfg(feature = "control")]
 use crate::sys::process::Pid;
 use crate::worker::WorkerId;
-use std::collections::BTreeSet;
 use std::io;
 #[cfg(feature = "control")]
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
@@ -184,8 +184,8 @@ impl Primary {
         libc::SIGTERM
     }
 
-    pub(super) fn dealt_listeners(&self) -> BTreeSet<u32> {
-        BTreeSet::new()
+    pub(super) fn dealt_listeners(&self) -> SortedSet<u32> {
+        SortedSet::new()
     }
 
     pub(super) fn reload_for_policy(&mut self) {}

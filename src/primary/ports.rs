@@ -17,10 +17,10 @@ use crate::ipc::{Ask, Refusal};
 use crate::net::token::LISTENERS;
 use crate::net::url;
 use crate::server::gate::Gate;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sys::datagram::DatagramSocket;
 use crate::sys::listener::{Address, Listener};
 use crate::worker::WorkerId;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 #[cfg(feature = "programs")]
 use std::os::fd::{AsFd, BorrowedFd};
@@ -45,12 +45,12 @@ pub(super) struct Port {
     /// The token of its first socket.
     pub(super) first: usize,
     /// Those of its other sockets, by place.
-    pub(super) beside: BTreeMap<usize, usize>,
+    pub(super) beside: SortedMap<usize, usize>,
     /// It can have no other sockets.
     alone: bool,
     pub(super) steering: Steering,
     /// Who listens there.
-    pub(super) users: BTreeSet<WorkerId>,
+    pub(super) users: SortedSet<WorkerId>,
     /// What all who ask are told: the first one who had something to tell said so.
     pub(super) data: Option<String>,
     /// Its socket, if datagrams come to it and no connections.
@@ -65,10 +65,10 @@ impl Port {
             ask,
             address,
             first,
-            beside: BTreeMap::new(),
+            beside: SortedMap::new(),
             alone: false,
             steering: Steering::default(),
-            users: BTreeSet::new(),
+            users: SortedSet::new(),
             data: None,
             datagrams: None,
         }
@@ -87,20 +87,20 @@ impl Port {
 #[derive(Debug)]
 pub(super) struct Ports {
     pub(super) gate: Gate,
-    ports: BTreeMap<u32, Port>,
+    ports: SortedMap<u32, Port>,
     /// Which listener a socket belongs to.
-    by_token: BTreeMap<usize, u32>,
+    by_token: SortedMap<usize, u32>,
     /// The numbers of those that the settings name, in their order.
     configured: Vec<u32>,
     next_number: u32,
     next_token: usize,
     /// The sockets that could not be opened again, and when to try that next.
-    closed: BTreeSet<usize>,
+    closed: SortedSet<usize>,
     retry_at: Option<Instant>,
     /// What workers accept from by themselves has changed.
     untold: bool,
     /// Where the primary has to deal, though by the policy workers accept by themselves.
-    dealt: BTreeSet<u32>,
+    dealt: SortedSet<u32>,
     /// What workers have asked for stays open when they die, as for programs: whoever comes in
     /// their place asks again. Until [`Ports::close_unused`].
     pub(super) keeps: bool,
@@ -110,15 +110,15 @@ impl Ports {
     pub(super) fn new() -> Self {
         Self {
             gate: Gate::default(),
-            ports: BTreeMap::new(),
-            by_token: BTreeMap::new(),
+            ports: SortedMap::new(),
+            by_token: SortedMap::new(),
             configured: Vec::new(),
             next_number: 0,
             next_token: LISTENERS,
-            closed: BTreeSet::new(),
+            closed: SortedSet::new(),
             retry_at: None,
             untold: false,
-            dealt: BTreeSet::new(),
+            dealt: SortedSet::new(),
             keeps: false,
         }
     }
@@ -276,9 +276,9 @@ impl Ports {
                 }
             },
             Ask::Address { words, .. } => {
-                let mut known = self.ports.values();
-                let known = known.find(|port| port.ask.as_ref() == Some(ask));
-                match known.map(|port| port.number) {
+                let asked = |port: &&Port| port.ask.as_ref() == Some(ask);
+                let known = self.ports.values().find(asked).map(|port| port.number);
+                match known {
                     Some(number) => number,
                     None => self.make(registry, ask, words, dropped)?,
                 }
@@ -351,7 +351,7 @@ impl Ports {
         for port in self.ports.values_mut() {
             port.steering = Steering::default();
         }
-        for (token, number) in &self.by_token {
+        for (token, number) in self.by_token.iter() {
             if let Some(listener) = self.gate.listener(*token)
                 && let Err(error) = listener.suspend()
             {

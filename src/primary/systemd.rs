@@ -15,11 +15,12 @@
 
 use super::event::Reload;
 use super::{Event, Primary};
+use crate::sorted::SortedMap;
 use crate::sys::clock;
 use crate::sys::notify::Notifier;
 use crate::sys::process;
 use crate::worker::WorkerId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 #[cfg(feature = "control")]
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -138,7 +139,7 @@ struct Watchdog {
     /// When somebody was last seen to serve.
     served: Instant,
     /// How many turns each worker had made, and when that was last seen to change.
-    beats: BTreeMap<WorkerId, (u64, Instant)>,
+    beats: SortedMap<WorkerId, (u64, Instant)>,
     /// That something is wrong has been said.
     unwell: bool,
 }
@@ -152,7 +153,7 @@ impl Watchdog {
             looked: now,
             ping_at: now,
             served: now,
-            beats: BTreeMap::new(),
+            beats: SortedMap::new(),
             unwell: false,
         }
     }

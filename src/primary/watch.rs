@@ -4,10 +4,10 @@
 use super::members::{Member, STANDSTILL};
 use super::{Mode, Primary};
 use crate::http::Method;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sys::listener::Listener;
 use crate::sys::proc;
 use crate::worker::WorkerId;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How often memory is looked at.
@@ -32,11 +32,11 @@ pub(super) struct State {
     looked: Option<Instant>,
     /// Sockets that one worker accepts from alone: whether something has come since it was last
     /// checked, and how many turns the worker had made by then.
-    sockets: BTreeMap<usize, Option<u64>>,
+    sockets: SortedMap<usize, Option<u64>>,
     /// When to check those where something came.
     check_at: Option<Instant>,
     /// The same of sockets whose worker is a program: how many have waited there since.
-    queues: BTreeMap<usize, Queue>,
+    queues: SortedMap<usize, Queue>,
     /// When to look at those next.
     queues_at: Option<Instant>,
 }
@@ -219,7 +219,7 @@ impl Primary {
             }
             return;
         }
-        let sockets: BTreeSet<usize> = self.ports.own_sockets().map(|(_, token)| token).collect();
+        let sockets: SortedSet<usize> = self.ports.own_sockets().map(|(_, token)| token).collect();
         let State {
             sockets: watched,
             queues,

@@ -5,22 +5,22 @@ use super::handle::{Callback, Wish};
 use super::supervisor::{Change, Outcome};
 use super::{Event, Primary};
 use crate::ipc::user::Kind;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sys::process;
 use crate::worker::WorkerId;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Wishes whose outcome somebody waits for.
 #[derive(Default)]
 pub(super) struct State {
     /// Variables for workers that are about to be launched.
-    env: BTreeMap<WorkerId, Vec<(String, String)>>,
+    env: SortedMap<WorkerId, Vec<(String, String)>>,
     /// The reload that is under way, and how many starts had failed when it began.
     reload: Option<(Change, u64)>,
     /// Another is to follow it: what workers are to find was changed meanwhile.
     pub(super) reload_again: bool,
     /// Who waits for the end of which workers.
-    farewells: Vec<(BTreeSet<WorkerId>, Callback)>,
+    farewells: Vec<(SortedSet<WorkerId>, Callback)>,
     /// Nothing is granted before: a fork was refused, and who asks for another at once would keep
     /// the primary from everything else.
     pub(super) held_until: Option<Instant>,

@@ -3,7 +3,8 @@
 //!
 //! Only what is so now. How often to look, and what follows, is left to whoever asks.
 
-use std::collections::{BTreeSet, VecDeque};
+use crate::sorted::SortedSet;
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -71,7 +72,7 @@ fn pointed_to(link: &Path) -> Option<Target> {
 }
 
 fn one_accepts(pid: i32, inodes: &[u64]) -> io::Result<bool> {
-    let mut sockets = BTreeSet::new();
+    let mut sockets = SortedSet::new();
     let mut sets = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let number = entry
@@ -124,7 +125,7 @@ fn children(pid: i32) -> Vec<i32> {
 }
 
 /// Whether a set of epoll(7) waits for one of the sockets to be readable, by what `fdinfo` says.
-fn has_socket(info: &str, inodes: &[u64], sockets: &BTreeSet<u64>) -> bool {
+fn has_socket(info: &str, inodes: &[u64], sockets: &SortedSet<u64>) -> bool {
     info.lines().any(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let value = |name: &str| {
@@ -150,7 +151,7 @@ fn has_socket(info: &str, inodes: &[u64], sockets: &BTreeSet<u64>) -> bool {
 }
 
 /// Whether a thread is in a system call that waits for one of the sockets.
-fn waits(pid: i32, call: &str, sockets: &BTreeSet<u64>) -> bool {
+fn waits(pid: i32, call: &str, sockets: &SortedSet<u64>) -> bool {
     let mut words = call.split_whitespace();
     // `running`, or -1 outside of a call.
     let Some(number) = words.next().and_then(|word| word.parse::<i64>().ok()) else {
@@ -198,7 +199,7 @@ fn peek_memory(pid: i32, address: u64, length: usize) -> Option<Vec<u8>> {
 }
 
 /// Whether one of `count` entries of poll(2) at `address` is for a socket to be readable.
-fn polls(pid: i32, address: u64, count: u64, sockets: &BTreeSet<u64>) -> bool {
+fn polls(pid: i32, address: u64, count: u64, sockets: &SortedSet<u64>) -> bool {
     let length = count.min(MOST_POLLED) as usize * size_of::<libc::pollfd>();
     let bytes = peek_memory(pid, address, length).unwrap_or_default();
     let (entries, _) = bytes.as_chunks::<{ size_of::<libc::pollfd>() }>();
@@ -211,7 +212,7 @@ fn polls(pid: i32, address: u64, count: u64, sockets: &BTreeSet<u64>) -> bool {
 
 /// Whether one of the sockets is among those below `count` that select(2) waits for by the set at
 /// `address`.
-fn selects(pid: i32, count: u64, address: u64, sockets: &BTreeSet<u64>) -> bool {
+fn selects(pid: i32, count: u64, address: u64, sockets: &SortedSet<u64>) -> bool {
     if address == 0 {
         return false;
     }
@@ -321,7 +322,7 @@ mod tests {
 
     #[test]
     fn sets_and_calls_are_read() {
-        let ours = BTreeSet::from([3]);
+        let ours = SortedSet::from_iter([3]);
         let line = "tfd:        3 events:       19 data:  7 pos:0 ino:1f sdev:8\n";
         let info = format!("pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t9\n{line}");
         assert!(has_socket(&info, &[31], &ours));

@@ -2,6 +2,7 @@
 //!
 //! Which processes form a group, and when it is to end, is left to whoever asks.
 
+use crate::sorted::sort_by;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::{fs, io, mem, ptr};
@@ -60,7 +61,7 @@ pub(crate) fn members(group: Pid) -> io::Result<Vec<Pid>> {
             found.push(pid);
         }
     }
-    found.sort_unstable();
+    sort_by(&mut found, Ord::cmp);
     Ok(found.into_iter().map(Pid::from_raw).collect())
 }
 

@@ -3,7 +3,7 @@
 //! Owns what lies between fork(2) and execve(2), and hearing whether it went well. Which program,
 //! with what words and what descriptors, and when it is to end, is left to whoever calls.
 
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -201,7 +201,7 @@ impl Launch<'_> {
             .chain(self.args.iter().cloned())
             .collect();
         let env = self.variables();
-        let candidates = candidates(self.executable, env.get(OsStr::new("PATH")));
+        let candidates = candidates(self.executable, env.get(&"PATH".into()));
         let env: Vec<_> = env.into_iter().collect();
         default_signals();
         // Last: a signal that waits may end it now.
@@ -212,13 +212,13 @@ impl Launch<'_> {
 
     /// The environment, each name once. What has no name that could be given to a program is left
     /// out, as it came from this program's own.
-    fn variables(&self) -> BTreeMap<OsString, OsString> {
+    fn variables(&self) -> SortedMap<OsString, OsString> {
         let named = |name: &OsStr| {
             let bytes = name.as_encoded_bytes();
             !bytes.is_empty() && !bytes.contains(&b'=')
         };
         let given = self.env.iter().filter(|(name, _)| named(name));
-        let mut all: BTreeMap<_, _> = given.cloned().collect();
+        let mut all: SortedMap<_, _> = given.cloned().collect();
         if let Some(variable) = self.pid_variable {
             all.insert(variable.into(), process::pid().to_string().into());
         }

@@ -20,9 +20,10 @@ use crate::ipc::{Ask, BUFFER_BYTES, Channel, FLUSH_AGAIN, Message};
 use crate::net::token::{FIRST, LISTENERS};
 use crate::net::{Reactor, register, register_reader};
 use crate::server::{EdgeSettings, Limits, Server};
+use crate::sorted::SortedMap;
 use crate::sys::privilege::Identity;
 use crate::sys::signal::{SIGQUIT, SIGTERM, SignalFd};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -153,7 +154,7 @@ struct Life {
     settings: Settings,
     signals: Option<SignalFd>,
     /// What it has asked and not heard about.
-    queries: BTreeMap<u32, Query>,
+    queries: SortedMap<u32, Query>,
     next_query: u32,
     /// It has said that it is ready, or never will.
     said_ready: bool,
@@ -227,7 +228,7 @@ impl Life {
             slot,
             settings,
             signals,
-            queries: BTreeMap::new(),
+            queries: SortedMap::new(),
             next_query: 0,
             said_ready: false,
             asked: Vec::new(),

@@ -4,7 +4,7 @@ use crate::generator::{plain, report};
 use crate::plain_server::{Asked, PlainServer, Step, answer};
 use crate::support::{Server, both_modes};
 use crate::websocket::{BINARY, TEXT, frame};
-use data_encoding::BASE64;
+use base64ct::{Base64, Encoding};
 use std::collections::BTreeMap;
 
 both_modes! {
@@ -75,10 +75,10 @@ both_modes! {
 fn switched(asked: &Asked) -> Vec<u8> {
     use sha1::{Digest, Sha1};
     let key = asked.fields("sec-websocket-key")[0];
-    let octets = BASE64.decode(key.as_bytes()).expect("a key in Base64");
+    let octets = Base64::decode_vec(key).expect("a key in Base64");
     assert_eq!(octets.len(), 16, "{key}");
     let proof = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
-    let proof = BASE64.encode(&proof);
+    let proof = Base64::encode_string(&proof);
     format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {proof}\r\n\r\n").into_bytes()
 }
 

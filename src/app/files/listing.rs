@@ -1,6 +1,7 @@
 //! The page of a directory that has none of its own.
 
 use super::path;
+use crate::sorted::sort_by;
 use crate::sys::beneath::Kind;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +20,7 @@ pub(super) fn page(place: &[u8], mut names: Vec<Name>, dotfiles: bool, more: boo
         *kind != Kind::Other && (dotfiles || !hidden)
     };
     names.retain(shown);
-    names.sort_by(|(one, kind), (other, other_kind)| {
+    sort_by(&mut names, |(one, kind), (other, other_kind)| {
         let directory = |kind: &Kind| *kind != Kind::Directory;
         (directory(kind), one).cmp(&(directory(other_kind), other))
     });

@@ -2,7 +2,7 @@
 
 use super::SessionId;
 use crate::sys::random;
-use data_encoding::BASE64URL_NOPAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
@@ -143,8 +143,8 @@ impl Keys {
     /// The value of a cookie of that name for the session `id`.
     pub(super) fn sign(&self, name: &str, id: &SessionId) -> String {
         let tag = self.0.first().map(|key| message(key, name, id).finalize());
-        let tag = tag.map(|tag| BASE64URL_NOPAD.encode(&tag.into_bytes()));
-        let id = BASE64URL_NOPAD.encode(id.as_bytes());
+        let tag = tag.map(|tag| Base64UrlUnpadded::encode_string(&tag.into_bytes()));
+        let id = Base64UrlUnpadded::encode_string(id.as_bytes());
         // There is a key: see from_text.
         format!("{id}.{}", tag.unwrap_or_default())
     }
@@ -156,8 +156,8 @@ impl Keys {
             return None;
         }
         // Only the one encoding of each value is taken: bits behind the last byte must be zero.
-        let id = BASE64URL_NOPAD.decode(id.as_bytes()).ok()?;
-        let tag = BASE64URL_NOPAD.decode(tag.as_bytes()).ok()?;
+        let id = Base64UrlUnpadded::decode_vec(id).ok()?;
+        let tag = Base64UrlUnpadded::decode_vec(tag).ok()?;
         let id = SessionId::from_bytes(id.try_into().ok()?);
         // In a time that says nothing about the right signature.
         let vouches = |key| message(key, name, &id).verify_slice(&tag).is_ok();
@@ -192,7 +192,7 @@ fn create(path: &Path) -> io::Result<()> {
         .open(&draft)?;
     let text = format!(
         "# Signs session cookies; whoever has it can forge them.\n{}\n",
-        BASE64URL_NOPAD.encode(&bytes)
+        Base64UrlUnpadded::encode_string(&bytes)
     );
     let written = file.write_all(text.as_bytes());
     let made = written

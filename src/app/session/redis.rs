@@ -7,13 +7,12 @@ mod backoff;
 mod pool;
 
 use super::{Record, SessionId, SessionStore, StoreError};
-use data_encoding::HEXLOWER;
 use pool::{Place, Pool};
 use redis::{
     Client, Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError,
     RedisResult, Script, ServerErrorKind,
 };
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -187,7 +186,11 @@ impl RedisStore {
     }
 
     fn key(&self, id: &SessionId) -> String {
-        format!("{}{}", self.prefix, HEXLOWER.encode(id.as_bytes()))
+        let mut key = self.prefix.clone();
+        for byte in id.as_bytes() {
+            let _ = write!(key, "{byte:02x}");
+        }
+        key
     }
 
     /// Asks the server. `again`: whether that may be done twice without harm.

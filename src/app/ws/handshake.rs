@@ -4,7 +4,7 @@
 
 use crate::app::Request;
 use crate::http::{Method, Version, is_token, members, websocket_accept};
-use data_encoding::BASE64;
+use base64ct::{Base64, Encoding};
 
 /// Subprotocols in one handshake: each is compared with those before it.
 const MOST_PROTOCOLS: usize = 64;
@@ -134,7 +134,8 @@ fn once<'r>(mut values: impl Iterator<Item = &'r [u8]>) -> Option<&'r [u8]> {
 }
 
 fn is_key(key: &[u8]) -> bool {
-    BASE64.decode(key).is_ok_and(|octets| octets.len() == KEY)
+    let mut octets = [0; KEY + 2];
+    Base64::decode(key, &mut octets).is_ok_and(|octets| octets.len() == KEY)
 }
 
 /// Whether `value` is a list of extensions (9.1): names with parameters, whose values are tokens,

@@ -7,7 +7,7 @@ use crate::http::{Error, members, websocket_accept};
 use crate::loadtest::target::Target;
 use crate::loadtest::{Loadtest, Result, template};
 use crate::sys::random;
-use data_encoding::BASE64;
+use base64ct::{Base64, Encoding};
 
 /// The longest head of an answer.
 const LONGEST_HEAD: usize = 64 << 10;
@@ -80,7 +80,7 @@ impl Handshake {
     }
 
     fn begin_with(&self, octets: [u8; 16]) -> (Vec<u8>, Opening) {
-        let key = BASE64.encode(&octets);
+        let key = Base64::encode_string(&octets);
         let mut bytes = self.bytes.clone();
         bytes[self.key_at..self.key_at + key.len()].copy_from_slice(key.as_bytes());
         let opening = Opening {

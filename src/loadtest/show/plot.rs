@@ -5,6 +5,7 @@
 
 use super::canvas::{Paint, Point, Sheet, Side, drawing, shortened, width_of};
 use super::scale::{Range, Scale};
+use crate::sorted::sort_by;
 use plotters::drawing::DrawingAreaErrorKind;
 use std::io;
 
@@ -189,7 +190,7 @@ fn places_of_labels(frame: &Frame<'_>) -> Vec<(String, f64, usize)> {
         .iter()
         .filter_map(|(x, label)| Some((frame.across(*x)?, shortened(label, LONGEST_MARK))))
         .collect();
-    marks.sort_by(|one, other| one.0.total_cmp(&other.0));
+    sort_by(&mut marks, |one, other| one.0.total_cmp(&other.0));
     let mut ends = [0.0; MARK_ROWS];
     let mut found = Vec::new();
     for (across, label) in marks {

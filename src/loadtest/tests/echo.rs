@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::loadtest::{Agent, Trouble};
-use data_encoding::BASE64;
+use base64ct::{Base64, Encoding};
 use sha1::{Digest, Sha1};
 use std::io::Read;
 
@@ -24,7 +24,7 @@ fn agree(client: &mut Client) -> bool {
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n\r\n",
-        BASE64.encode(&proof)
+        Base64::encode_string(&proof)
     );
     client.say(head.as_bytes())
 }

@@ -3,12 +3,12 @@
 use crate::metrics::{Counters, quantile, upper_bound};
 use crate::primary::members::Member;
 use crate::primary::{Mode, Primary, WorkerState};
+use crate::sorted::SortedMap;
 use crate::status::{
     Latency, Lost, Pool, SCHEMA, State, Status, Stuck, Totals, Worker, distribution,
 };
 use crate::sys::proc::{self, Memory};
 use crate::worker::WorkerId;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A share of a CPU is known only over a while; and for its memory the kernel walks through all of
@@ -27,7 +27,7 @@ struct Sample {
 
 /// The last one of each worker.
 #[derive(Debug, Default)]
-pub(in crate::primary) struct Samples(BTreeMap<WorkerId, Sample>);
+pub(in crate::primary) struct Samples(SortedMap<WorkerId, Sample>);
 
 impl Samples {
     /// The share of a CPU that a worker has had lately, in percent, and its memory. `since` is when

@@ -7,8 +7,9 @@ use super::super::hands::Arrival;
 use super::super::rendezvous::Affinity;
 use super::super::scheduler::{Candidate, Choice, Round, SchedulingPolicy};
 use super::{Member, Members, STANDSTILL};
+use crate::sorted::SortedSet;
 use crate::worker::WorkerId;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 /// How many connections there may be.
@@ -64,7 +65,7 @@ impl Members {
         &self,
         limit: usize,
         now: Instant,
-    ) -> BTreeSet<u32> {
+    ) -> SortedSet<u32> {
         let with_room = self.0.values().filter(|member| member.room(limit) > 0);
         let listeners = with_room.flat_map(|member| {
             let listens = member.listens.iter().copied();

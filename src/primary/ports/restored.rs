@@ -4,10 +4,10 @@
 
 use super::{Ports, Steering};
 use crate::ipc::Ask;
+use crate::sorted::SortedSet;
 use crate::sys::datagram::DatagramSocket;
 use crate::sys::listener::Listener;
 use crate::worker::WorkerId;
-use std::collections::BTreeSet;
 use std::io;
 
 /// A listener of the program before this one.
@@ -19,7 +19,7 @@ pub(in crate::primary) struct Restored {
     pub(in crate::primary) first: First,
     pub(in crate::primary) beside: Vec<(usize, Listener)>,
     pub(in crate::primary) steering: Option<Steering>,
-    pub(in crate::primary) users: BTreeSet<WorkerId>,
+    pub(in crate::primary) users: SortedSet<WorkerId>,
     pub(in crate::primary) data: Option<String>,
 }
 

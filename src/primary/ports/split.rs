@@ -6,7 +6,7 @@
 
 use super::super::steering;
 use super::{Port, Ports, SchedulingPolicy};
-use std::collections::BTreeSet;
+use crate::sorted::SortedSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -172,9 +172,17 @@ impl Ports {
     /// Closes the sockets of all places from `first` on: nobody accepts from them any more.
     #[cfg(feature = "programs")]
     pub(in crate::primary) fn close_places(&mut self, registry: &mio::Registry, first: usize) {
-        let ports = self.ports.values_mut();
-        let tokens = ports.flat_map(|port| port.beside.split_off(&first).into_values());
-        for token in tokens.collect::<Vec<_>>() {
+        let mut tokens = Vec::new();
+        for port in self.ports.values_mut() {
+            port.beside.retain(|place, token| {
+                let stays = *place < first;
+                if !stays {
+                    tokens.push(*token);
+                }
+                stays
+            });
+        }
+        for token in tokens {
             self.by_token.remove(&token);
             self.closed.remove(&token);
             self.gate.remove(registry, token);
@@ -260,7 +268,7 @@ impl Ports {
                 Way::Dealt | Way::Split => !others(0),
             };
             self.gate.set_open(registry, port.first, first);
-            for (place, token) in &port.beside {
+            for (place, token) in port.beside.iter() {
                 self.gate.set_open(registry, *token, !others(*place));
             }
         }
@@ -277,7 +285,7 @@ impl Ports {
     }
 
     /// Those that somebody listens on who must be dealt to, whatever the policy.
-    pub(in crate::primary) fn set_dealt(&mut self, dealt: BTreeSet<u32>) {
+    pub(in crate::primary) fn set_dealt(&mut self, dealt: SortedSet<u32>) {
         self.dealt = dealt;
     }
 

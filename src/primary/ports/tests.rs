@@ -226,7 +226,7 @@ fn what_the_kernel_cannot_choose_for_is_left_to_the_primary() {
         beside: vec![(2, first.sibling(8).unwrap())],
         first: First::Listener(first),
         steering: None,
-        users: BTreeSet::new(),
+        users: SortedSet::new(),
         data: None,
     };
     let restored = Ports::restored(reactor.registry(), vec![before], 1).unwrap();

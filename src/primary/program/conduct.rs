@@ -14,9 +14,10 @@ use crate::primary::hands::Answer;
 use crate::primary::members::Member;
 use crate::primary::supervisor::Patience;
 use crate::primary::{Event, Primary};
+use crate::sorted::SortedSet;
 use crate::sys::signal::SIGTERM;
 use crate::worker::WorkerId;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -448,7 +449,7 @@ impl Primary {
 
     /// What programs accept by: those that were given a socket accept from it by themselves, and
     /// others must be dealt to, whatever the policy has become since.
-    pub(in crate::primary) fn dealt_listeners(&self) -> BTreeSet<u32> {
+    pub(in crate::primary) fn dealt_listeners(&self) -> SortedSet<u32> {
         let stay = self.members.iter().filter(|one| one.ready && !one.leaving);
         let dealt = stay.flat_map(|one| one.listens.difference(&one.shares));
         dealt.copied().collect()

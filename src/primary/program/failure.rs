@@ -5,8 +5,8 @@
 
 use crate::ipc::{Ask, Refusal};
 use crate::primary::{Error, Primary};
+use crate::sorted::SortedMap;
 use crate::worker::WorkerId;
-use std::collections::BTreeMap;
 use std::io;
 
 /// So many lines are said of what a worker wrote.
@@ -15,7 +15,7 @@ const MOST_LINES: usize = 5;
 /// Where workers could not listen.
 #[derive(Debug, Default)]
 pub(in crate::primary) struct Refusals {
-    alive: BTreeMap<WorkerId, (String, i32)>,
+    alive: SortedMap<WorkerId, (String, i32)>,
     /// That of the last one that has ended.
     last: Option<(String, i32)>,
     ended: Option<WorkerId>,

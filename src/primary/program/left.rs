@@ -13,12 +13,12 @@ use crate::ipc::user::Message as UserMessage;
 use crate::primary::Primary;
 use crate::primary::members::Member;
 use crate::primary::vessel::Carrier;
+use crate::sorted::SortedSet;
 use crate::sys::exec;
 use crate::sys::notices::NoticeSocket;
 use crate::sys::process::Pid;
 use crate::worker::WorkerId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ pub(in crate::primary) struct Left {
     partial: [Partial; 2],
     notices: Option<RawFd>,
     status: Option<String>,
-    shares: BTreeSet<u32>,
+    shares: SortedSet<u32>,
     said_ready: bool,
     accepts: bool,
     goes: bool,

@@ -4,7 +4,7 @@
 //! supervisor.
 
 use super::Protocol;
-use std::collections::BTreeSet;
+use crate::sorted::SortedSet;
 use std::time::Duration;
 
 /// A Node program that need not say when it is ready may take so many times longer until it has
@@ -26,11 +26,11 @@ pub(super) struct Facts<'a> {
     /// It has been seen to accept, one that is not spoken to.
     pub(super) accepts: bool,
     /// Where it listens.
-    pub(super) listens: &'a BTreeSet<u32>,
+    pub(super) listens: &'a SortedSet<u32>,
     /// Where each of those listens that are ready and stay.
-    pub(super) others: Vec<&'a BTreeSet<u32>>,
+    pub(super) others: Vec<&'a SortedSet<u32>>,
     /// The listeners that the settings name.
-    pub(super) named: BTreeSet<u32>,
+    pub(super) named: SortedSet<u32>,
     /// One of them is at its own place, so that it replaces that one.
     pub(super) replaces: bool,
     /// Some worker has listened somewhere, or said that it was ready, since the cluster began.
@@ -71,7 +71,7 @@ impl Facts<'_> {
             there.count()
         };
         let common = |number: u32| alone || self.named.contains(&number) || count(number) > 1;
-        let all: BTreeSet<u32> = self
+        let all: SortedSet<u32> = self
             .others
             .iter()
             .flat_map(|one| one.iter().copied())
@@ -101,7 +101,7 @@ mod tests {
     /// accepts, `r` it replaces one, `e` somebody has listened before, `l` it is late.
     fn is_ready(protocol: Protocol, listens: &[u32], others: &[&[u32]], marks: &str) -> bool {
         let listens = listens.iter().copied().collect();
-        let others: Vec<BTreeSet<u32>> = others
+        let others: Vec<SortedSet<u32>> = others
             .iter()
             .map(|one| one.iter().copied().collect())
             .collect();
@@ -113,7 +113,7 @@ mod tests {
             accepts: marks.contains('a'),
             listens: &listens,
             others: others.iter().collect(),
-            named: BTreeSet::from([NAMED]),
+            named: SortedSet::from_iter([NAMED]),
             replaces: marks.contains('r'),
             ever: marks.contains('e'),
             age: match marks.contains('l') {
@@ -142,9 +142,9 @@ mod tests {
                 wait_ready: false,
                 said_ready: false,
                 accepts: false,
-                listens: &BTreeSet::new(),
+                listens: &SortedSet::new(),
                 others: Vec::new(),
-                named: BTreeSet::new(),
+                named: SortedSet::new(),
                 replaces,
                 ever: false,
                 age,

@@ -2,6 +2,7 @@
 
 use super::{Occupant, Step, Supervisor};
 use crate::board::MAX_WORKERS;
+use crate::sorted::sort_by;
 use crate::worker::WorkerId;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -193,7 +194,7 @@ impl Supervisor {
         } else {
             self.free_place()
         };
-        self.places.entry(place).or_default();
+        self.places.get_or_insert_with(place, Default::default);
         self.settle_in_as(id, place, now);
         Ok(())
     }
@@ -206,7 +207,7 @@ impl Supervisor {
             .filter(stays)
             .map(|one| one.place)
             .collect();
-        taken.sort_unstable();
+        sort_by(&mut taken, Ord::cmp);
         let first_gap = taken.iter().enumerate().find(|(at, place)| at != *place);
         first_gap.map_or(taken.len(), |(at, _)| at)
     }

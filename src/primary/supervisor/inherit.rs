@@ -79,7 +79,8 @@ impl Supervisor {
                 abandoned: false,
                 launched: true,
             };
-            self.places.entry(record.place).or_default();
+            self.places
+                .get_or_insert_with(record.place, Default::default);
             self.occupants.insert(WorkerId(record.id), occupant);
         }
     }

@@ -22,11 +22,11 @@ pub(super) use goals::{Change, Outcome};
 pub(super) use inherit::Record;
 
 use crate::board::MAX_WORKERS;
+use crate::sorted::SortedMap;
 use crate::worker::WorkerId;
 use crashes::Crashes;
 use goals::Goal;
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -142,8 +142,8 @@ pub(super) fn next_id(last: &Cell<u32>) -> WorkerId {
 /// The state of all places.
 #[derive(Debug)]
 pub(super) struct Supervisor {
-    occupants: BTreeMap<WorkerId, Occupant>,
-    places: BTreeMap<usize, Place>,
+    occupants: SortedMap<WorkerId, Occupant>,
+    places: SortedMap<usize, Place>,
     /// Places that should have a worker; with `managed` false the application forks by itself.
     wanted: usize,
     managed: bool,
@@ -166,8 +166,8 @@ impl Supervisor {
     /// For `wanted` workers.
     pub(super) fn new(wanted: usize, patience: Patience) -> Self {
         Self {
-            occupants: BTreeMap::new(),
-            places: BTreeMap::new(),
+            occupants: SortedMap::new(),
+            places: SortedMap::new(),
             wanted,
             managed: true,
             goal: Goal::Serve,
@@ -208,13 +208,13 @@ impl Supervisor {
     /// Has those leave that are not wanted: beyond the number of places, or replaced.
     fn retire(&mut self, now: Instant) {
         let deadline = now + self.patience.drain;
-        let mut newest: BTreeMap<usize, WorkerId> = BTreeMap::new();
-        for (id, one) in &self.occupants {
+        let mut newest: SortedMap<usize, WorkerId> = SortedMap::new();
+        for (id, one) in self.occupants.iter() {
             if one.is_ready() {
                 newest.insert(one.place, *id);
             }
         }
-        for (id, one) in &mut self.occupants {
+        for (id, one) in self.occupants.iter_mut() {
             let unwanted = one.place >= self.wanted;
             let replaced = newest.get(&one.place).is_some_and(|other| other > id);
             if unwanted || replaced {
@@ -240,7 +240,10 @@ impl Supervisor {
                 worn |= one.worn || one.generation < self.oldest_wanted;
             }
             // A wait that is over is forgotten, whoever comes: else it would wake the loop forever.
-            let not_before = &mut self.places.entry(place).or_default().not_before;
+            let not_before = &mut self
+                .places
+                .get_or_insert_with(place, Place::default)
+                .not_before;
             not_before.take_if(|at| *at <= now);
             if coming || not_before.is_some() || self.occupants.len() >= MAX_ALIVE {
                 continue;

@@ -8,13 +8,13 @@ use super::super::program::{Left, LeftByAll};
 use super::super::rendezvous::Affinity;
 use super::super::supervisor::Record;
 use crate::ipc::{Ask, Bind, Handed};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sys::datagram::DatagramSocket;
 use crate::sys::exec;
 use crate::sys::listener::{Address, Listener, Peer};
 use crate::worker::WorkerId;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -77,10 +77,10 @@ pub(super) struct PortState {
     pub(super) datagrams: bool,
     pub(super) first: SocketState,
     /// By place.
-    pub(super) beside: BTreeMap<usize, SocketState>,
+    pub(super) beside: SortedMap<usize, SocketState>,
     /// What the kernel was told of them; a program that told it nothing does not say.
     pub(super) steering: Option<Steering>,
-    pub(super) users: BTreeSet<u32>,
+    pub(super) users: SortedSet<u32>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ pub(super) struct MemberState {
     pub(super) channel: RawFd,
     /// Said and not sent: bytes, and descriptors that go with them.
     pub(super) unsent: Vec<(Vec<u8>, Vec<RawFd>)>,
-    pub(super) listens: BTreeSet<u32>,
+    pub(super) listens: SortedSet<u32>,
     pub(super) online: bool,
     pub(super) ready: bool,
     pub(super) leaving: bool,
@@ -148,7 +148,7 @@ pub(super) struct PastState {
     pub(super) classes: [u64; 5],
     pub(super) latency: Vec<u64>,
     pub(super) lost: (u64, u64, u64),
-    pub(super) launched: BTreeMap<usize, u64>,
+    pub(super) launched: SortedMap<usize, u64>,
 }
 
 /// The descriptors that are to stay open, noted while the state is written. Dropping it has them

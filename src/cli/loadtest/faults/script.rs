@@ -5,6 +5,7 @@ use super::BLINK;
 use super::words::{Fault, Timed, Whom};
 use crate::cli::steer::{self, Cluster};
 use crate::loadtest::Running;
+use crate::sorted::sort_by_key;
 use crate::status::{State, Status};
 use crate::{Error, Result};
 use std::collections::VecDeque;
@@ -52,7 +53,7 @@ struct Done {
 impl Script {
     /// What is to be done to `cluster`, in the order of time.
     pub(super) fn new(mut ahead: Vec<Timed>, cluster: Option<Cluster>) -> Self {
-        ahead.sort_by_key(|one| one.at);
+        sort_by_key(&mut ahead, |one| one.at);
         let (sender, done) = mpsc::channel();
         Self {
             cluster,

@@ -27,6 +27,7 @@ use super::super::members::Members;
 use super::super::{Cluster, Error, Primary, Result};
 use crate::net::token::{NOTICES, OUTPUT};
 use crate::net::{Ready, deregister, register_reader};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sys::privilege::Identity;
 use crate::sys::socket;
 use crate::worker::WorkerId;
@@ -34,7 +35,6 @@ use follow::Follower;
 use recent::Recent;
 use sink::Sink;
 use split::Lines;
-use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 use style::Style;
@@ -85,9 +85,9 @@ pub(in crate::primary) struct Output {
     sinks: Vec<Sink>,
     /// Which of them stdout and stderr go to.
     to: [usize; 2],
-    lines: BTreeMap<Source, Lines>,
+    lines: SortedMap<Source, Lines>,
     /// Those that are not read, because somebody else has to read first.
-    held: BTreeSet<Source>,
+    held: SortedSet<Source>,
     recent: Recent,
     followers: Vec<Follower>,
     /// Whom workers become, for files that are opened later.
@@ -126,8 +126,8 @@ impl Output {
             },
             sinks,
             to,
-            lines: BTreeMap::new(),
-            held: BTreeSet::new(),
+            lines: SortedMap::new(),
+            held: SortedSet::new(),
             recent: Recent::default(),
             followers: Vec::new(),
             workers: workers.cloned(),
@@ -159,7 +159,7 @@ impl Output {
                 style::add(&mut plain, &before, line);
             }
         };
-        let lines = self.lines.entry(source).or_default();
+        let lines = self.lines.get_or_insert_with(source, Lines::default);
         lines.feed(bytes, &mut each);
         if ended {
             lines.end(&mut each);

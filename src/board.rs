@@ -252,6 +252,11 @@ impl Slot {
         self.get(OPEN)
     }
 
+    /// Primary: requests at a handler elsewhere than on the loop.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.get(IN_FLIGHT)
+    }
+
     /// Primary: what the worker has published.
     pub(crate) fn read(&self) -> (Counters, u64) {
         let mut counters = Counters {

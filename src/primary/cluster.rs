@@ -157,7 +157,8 @@ impl Cluster {
     ///
     /// They make way for the event loops: their nice value is 5 above the worker's, and their
     /// scheduling slice 20 ms, so that a loop that wakes up (the usual slice is a few milliseconds)
-    /// need not wait for one of them; see sched_setattr(2).
+    /// need not wait for one of them; see sched_setattr(2). Threads and programs that a handler starts
+    /// on them inherit both.
     #[must_use]
     pub fn pool(mut self, threads: usize) -> Self {
         self.pool = Some(threads);

@@ -109,7 +109,8 @@ impl Primary {
         }
         self.offer_at = None;
         if !self.waiting.is_empty() {
-            self.courtesy.begin();
+            let computing = || self.members.any_computing();
+            self.courtesy.deals(now, self.waiting.len(), computing);
             let most = MOST_LATE.min(self.rules.most_held / 4);
             let bounds = Bounds {
                 open: self.rules.settings.limits.connections,

@@ -7,6 +7,7 @@ use crate::watch;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::TcpStream;
 
 /// Opens `count` connections at once; how many each worker answered.
 fn spread(server: &Server, count: usize) -> BTreeMap<String, usize> {
@@ -41,8 +42,10 @@ fn a_primary_that_deals_makes_way_and_no_worker_does() {
     let server = Server::start(Mode::Processes, &["--workers", "2", "--schedule", "rr"]);
     let address = server.address();
     let deals = || {
+        // Fast, that is, which takes a few attempts on a busy machine.
         wait_until("the primary makes way", || {
-            Client::greeted(address);
+            let burst = (0..100).map(|_| TcpStream::connect(address));
+            drop(burst.collect::<Result<Vec<_>, _>>().unwrap());
             policy_of(server.pid()) == BATCH
         });
     };
@@ -54,6 +57,10 @@ fn a_primary_that_deals_makes_way_and_no_worker_does() {
     for worker in [workers[1], successor] {
         assert_eq!(policy_of(worker.pid), "0");
     }
+    wait_until("one that has time makes no way", || {
+        Client::greeted(address);
+        policy_of(server.pid()) == "0"
+    });
 }
 
 /// Opens 10,000 short connections to 8 workers, a few at a time, and prints how they fell: how many

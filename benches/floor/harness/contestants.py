@@ -16,7 +16,7 @@ MCLUSTER = os.path.abspath(os.environ.get('MCLUSTER') or os.path.join(TARGET, 'r
 FILES = f'--root {ROOT}'
 CACHED = f'{FILES} --file-cache 60s'
 OURS = [
-    ('mc', 'mcluster', '-w 1 --schedule shared', 'a b c s'),
+    ('mc', 'mcluster', '-w 1 --schedule shared', 'a b c s v'),
     ('mc-reuseport', 'mcluster, `reuseport`', '-w 1 --schedule reuseport', 'c s'),
     ('mc-rr', 'mcluster, `rr`, two workers', '-w 2 --schedule rr', 'c s g m'),
     ('mc-files-cache', 'mcluster, `--file-cache`', f'-w 1 --schedule shared {CACHED}', 'd'),
@@ -130,7 +130,7 @@ def catalogue():
     static = f'{ROOT}/static'
     tagged = {'TAG': '1'}
     servers = [
-        Server('floor', 'raw loop', floor, 'a b c e s x', note='epoll, recv and send; nothing is parsed'),
+        Server('floor', 'raw loop', floor, 'a b c e s v x', note='epoll, recv and send; nothing is parsed'),
         Server('floor-opt', 'raw loop, read right after accept', f'{floor} -o', 'c s x'),
         Server('floor-rr', 'raw loop behind a primary that passes each socket, two workers',
                f'{floor} -o -w 2 -m rr', 'c s', workers=2),
@@ -138,13 +138,13 @@ def catalogue():
         Server('floor-mem', 'raw loop, writev from memory', f'{files} -f mem', 'd x'),
         Server('mio', 'bare mio loop', f'{rust}mio {{port}}', 'a b c s'),
         *(ours(name, label, flags, rows, 2 if '-w 2' in flags else 1) for name, label, flags, rows in OURS),
-        Server('may', 'may_minihttp', f'{rust}may {{port}} 1', 'a b c e s'),
+        Server('may', 'may_minihttp', f'{rust}may {{port}} 1', 'a b c e s v'),
         Server('hyper', 'hyper', f'{rust}hyper {{port}}', 'a b c e s'),
         Server('actix', 'actix', f'{rust}actix {{port}} 1 {static}', 'a b c d e s'),
         Server('actix2', 'actix, two workers, on the loop', f'{rust}actix {{port}} 2 {static}', 'f', workers=2),
         Server('actix2-block', 'actix, two workers, `web::block`', f'{rust}actix {{port}} 2 {static}', 'f',
                environment={'HEAVY_POOL': '1'}, workers=2),
-        nginx('nginx', 'nginx', 'a b c d e s'),
+        nginx('nginx', 'nginx', 'a b c d e s v'),
         nginx('nginx-nocache', 'nginx without its cache', 'd', cache=''),
         nginx('nginx2', 'nginx, two workers', 'g m', workers=2, tag='add_header X-Worker $pid;'),
         Server('h2o', 'h2o', 'h2o -c {conf}', 'A B C D E S', config=H2O, note='`/` is a file'),

@@ -10,6 +10,8 @@ TITLES = {
     'a': 'Keep-alive, 64 connections',
     'b': 'Pipelined by 16, 64 connections',
     'c': 'A new connection for each request, 32 at a time',
+    'a-differ': 'Keep-alive with heads that differ, 64 connections',
+    'b-differ': 'Pipelined by 16 with heads that differ, 64 connections',
     'd1k': 'A file of 1 KB, 32 connections',
     'd100k': 'A file of 100 KB, 32 connections',
 }
@@ -172,6 +174,10 @@ def experiments(results):
         for row in group['rows'].values()]) for group in results.get('x') or [])
 
 
+def differing(results):
+    return '\n'.join(load_table(load, rows) for load, rows in (results.get('v') or {}).items())
+
+
 def verdicts(results):
     words = {True: 'yes', False: '**no**', None: 'not measured'}
     return table(['goal', 'measured', 'met'], [[goal, text or '', words[met]] for goal, text, met in goals(results)])
@@ -182,6 +188,7 @@ ROWS = {
     'a': lambda results: load_table('a', results['a']),
     'b': lambda results: load_table('b', results['b']),
     'c': lambda results: load_table('c', results['c']),
+    'v': lambda results: differing(results),
     'd': lambda results: '\n'.join(load_table(load, rows) for load, rows in results['d'].items()),
     's': system_calls, 'e': idle, 'f': beside_heavy, 'g': moments, 'm': sizes, 't': modes, 'w': scaling,
     'x': experiments,
@@ -190,8 +197,9 @@ ROWS = {
 
 def readme(results):
     """The section between the markers."""
-    parts = [heading(results), verdicts(results), multiples(results), files(results), system_calls(results),
-             idle(results), beside_heavy(results), moments(results), sizes(results), modes(results), scaling(results)]
+    parts = [heading(results), verdicts(results), multiples(results), differing(results),
+             files(results), system_calls(results), idle(results), beside_heavy(results), moments(results),
+             sizes(results), modes(results), scaling(results)]
     return '\n'.join(part for part in parts if part)
 
 

@@ -15,6 +15,9 @@ LOADS = {
     'a': ('-c', 64),
     'b': ('-c', 64, '-P', 16),
     'c': ('-m', 'conn', '-c', 32),
+    # What repeats the head before it is recognized by some; these repeat none.
+    'a-differ': ('-c', 64, '-D'),
+    'b-differ': ('-c', 64, '-P', 16, '-D'),
     'd1k': ('-c', 32, '-u', '/static/1k.txt'),
     'd100k': ('-c', 32, '-u', '/static/100k.txt'),
 }
@@ -136,6 +139,11 @@ def row_b(servers, options):
     return compared(servers, 'b', options, 'floor')
 
 
+def row_v(servers, options):
+    """Rows a and b with heads that differ, each from the one before."""
+    return {load: compared(servers, load, options, 'floor') for load in ('a-differ', 'b-differ')}
+
+
 def row_c(servers, options):
     """A new connection for each request, 32 at a time."""
     return compared(servers, 'c', options, 'floor')
@@ -150,7 +158,7 @@ def row_d(servers, options):
 def row_t(_, options):
     """Threads mode against processes mode, in pairs."""
     cells = []
-    for load in LOADS:
+    for load in (load for load in LOADS if 'differ' not in load):
         pairs = {}
         for workers, flags in contestants.MODES.items():
             flags = flags[load.startswith('d')]

@@ -172,7 +172,13 @@ impl Files {
         let (Some(until), true) = (until, open.facts.modified() <= now) else {
             return self.represent(store, request, &open, &variant, None);
         };
-        let open = open.in_memory().map_or(open, Rc::new);
+        let open = match open.in_memory() {
+            Some(copy) => {
+                store.forget(&open);
+                Rc::new(copy)
+            }
+            None => open,
+        };
         let unchanged = self.common(Response::new(304), &open, &variant);
         let whole = self.whole(&open, &variant, now);
         let prepared = Rc::new(Prepared {

@@ -316,6 +316,11 @@ impl Store {
         self.kept.insert(path.into(), Rc::clone(open));
     }
 
+    /// Keeps a file open no longer.
+    pub(super) fn forget(&mut self, open: &Rc<Open>) {
+        self.kept.retain(|_, kept| !Rc::ptr_eq(kept, open));
+    }
+
     fn sweep(&mut self) {
         if self.now.saturating_duration_since(self.swept) < SWEEP {
             return;

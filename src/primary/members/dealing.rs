@@ -100,6 +100,11 @@ impl Members {
         own.any(Member::has_untaken)
     }
 
+    /// Whether somebody's handlers are at work beside its loop.
+    pub(in crate::primary) fn any_computing(&self) -> bool {
+        self.0.values().any(|member| member.slot.in_flight() > 0)
+    }
+
     /// Takes back what workers that stand still have not taken, if another could take it.
     /// Where they are `sticky`, those that belong to one stay with it, unless it goes or there is
     /// a successor.

@@ -29,7 +29,7 @@
 
 static struct conn { int fd, busy, got, hdr; int64_t need; int until_eof, srv_close; int64_t t0; char *b; int cap; int64_t one, left; } *c;
 static int port, nc = 64, tally; static double secs = 5, rate; static long maxreq;
-static const char *path = "/"; static char *req; static int reqlen, depth = 1; static double every; static clockid_t clocks[256]; static int nclocks;
+static const char *path = "/"; static char *req, *other; static int reqlen, depth = 1, differ; static double every; static clockid_t clocks[256]; static int nclocks;
 static struct { int64_t t; uint64_t n, cpu, steal; } sl[4096]; static int nsl;
 static enum { CLOSED, CONN, RATE, IDLE } mode;
 static int ep; static uint32_t *lat; static size_t nl, capl; static uint64_t done, errs, bytes, opened;
@@ -64,6 +64,7 @@ static int open_(struct conn *k) {
 static void send_(struct conn *k, int64_t t) {
     k->t0 = t; k->busy = 1; k->got = 0; k->hdr = 0; k->need = -1; k->until_eof = k->srv_close = 0; k->left = depth;
     if (send(k->fd, req, reqlen, MSG_NOSIGNAL) != reqlen) errs++;
+    if (differ && depth % 2) { char *was = req; req = other; other = was; }
 }
 static void head(struct conn *k) {                 /* header block is complete in k->b */
     char *p = k->b, *e = k->b + k->hdr; long len = -1; int code = atoi(p + 9);
@@ -109,13 +110,16 @@ int main(int ac, char **av) {
     struct rlimit rl = {65536, 65536}; if (setrlimit(RLIMIT_NOFILE, &rl)) { getrlimit(RLIMIT_NOFILE, &rl); rl.rlim_cur = rl.rlim_max; setrlimit(RLIMIT_NOFILE, &rl); }
     if (ac < 2) return 2;
     port = atoi(av[1]); optind = 2; int o;
-    while ((o = getopt(ac, av, "u:c:d:m:r:n:tP:i:A:")) != -1) switch (o) {
+    while ((o = getopt(ac, av, "u:c:d:m:r:n:tP:i:A:D")) != -1) switch (o) {
         case 'u': path = optarg; break; case 'c': nc = atoi(optarg); break; case 'd': secs = atof(optarg); break;
         case 'm': mode = !strcmp(optarg, "conn") ? CONN : !strcmp(optarg, "rate") ? RATE : !strcmp(optarg, "idle") ? IDLE : CLOSED; break;
-        case 'r': rate = atof(optarg); break; case 'n': maxreq = atol(optarg); break; case 't': tally = 1; break;
+        case 'r': rate = atof(optarg); break; case 'n': maxreq = atol(optarg); break; case 't': tally = 1; break; case 'D': differ = 1; break;
         case 'P': depth = atoi(optarg); break; case 'i': every = atof(optarg); break; case 'A': for (char *p = strtok(optarg, ","); p && nclocks < 256; p = strtok(0, ",")) if (!clock_getcpuclockid(atoi(p), &clocks[nclocks])) nclocks++; break; default: return 2; }
     char one_[512]; int ol = snprintf(one_, sizeof one_, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n", path, port, mode == CONN ? "Connection: close\r\n" : "");
     reqlen = ol * depth; req = malloc(reqlen); for (int i = 0; i < depth; i++) memcpy(req + i * ol, one_, ol);
+    /* -D: no head is the same as the one before; every second one writes Host without a capital. */
+    other = malloc(reqlen); memcpy(other, req, reqlen);
+    for (int i = 0; differ && i < depth; i++) *strstr((i % 2 ? req : other) + i * ol, "Host") = 'h';
     c = calloc(nc, sizeof *c); ep = epoll_create1(EPOLL_CLOEXEC);
     for (int i = 0; i < nc; i++) { c[i].fd = -1; if (mode != CONN && open_(&c[i])) { fprintf(stderr, "connect: %s\n", strerror(errno)); if (mode != IDLE) return 1; }
         if (mode == IDLE && c[i].fd >= 0) { send_(&c[i], now()); struct pollfd p = {c[i].fd, POLLIN, 0}; int r; while (poll(&p, 1, 5000) > 0 && !(r = feed(&c[i]))) {} if (c[i].need > 0 || !c[i].hdr) errs++; free(c[i].b); c[i].b = 0; c[i].cap = 0; } }

@@ -7,7 +7,6 @@ mod ticks;
 use crate::session::{Session, SessionError, Sessions};
 use crate::ws;
 use crate::{App, Mode, Request, Response, abandon_worker, after, pooled};
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -57,20 +56,20 @@ fn with_chaos(app: App) -> App {
         })
 }
 
-fn home(mode: Mode, request: &Request) -> Cow<'static, str> {
+fn home(mode: Mode, request: &Request) -> &'static str {
     // Asked once a process: handlers run after the fork.
     static LINE: OnceLock<String> = OnceLock::new();
     let line = LINE.get_or_init(|| format!("Handled by process {}\n", std::process::id()));
     thread_local! {
-        /// The same of a worker that is a thread.
-        static OWN: OnceCell<String> = const { OnceCell::new() };
+        /// The same of a worker that is a thread. Some bytes that the thread leaves behind.
+        static OWN: OnceCell<&'static str> = const { OnceCell::new() };
     }
     match mode {
-        Mode::Processes => Cow::Borrowed(line),
-        Mode::Threads => Cow::Owned(OWN.with(|own| {
+        Mode::Processes => line,
+        Mode::Threads => OWN.with(|own| {
             let whole = || format!("{} thread {}\n", line.trim_end(), request.worker());
-            own.get_or_init(whole).clone()
-        })),
+            *own.get_or_init(|| whole().leak())
+        }),
     }
 }
 

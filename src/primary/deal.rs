@@ -157,7 +157,7 @@ impl Primary {
         let program = self.rules.program.as_deref();
         if program.is_some_and(|program| !program.is_dealt()) {
             // They have inherited all sockets, and accept from them by themselves.
-            return self.close_empty_places();
+            return;
         }
         if program.is_some() {
             let dealt = self.dealt_listeners();

@@ -176,8 +176,6 @@ impl Primary {
 
     pub(super) fn mind_programs(&mut self) {}
 
-    pub(super) fn close_empty_places(&mut self) {}
-
     pub(super) fn close_unused_later(&mut self) {}
 
     pub(super) fn kill_signal(&self) -> i32 {

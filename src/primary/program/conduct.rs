@@ -340,8 +340,12 @@ impl Primary {
 
     /// Finds those that are ready by now, those that outlive their channel, and what nobody uses.
     pub(in crate::primary) fn mind_programs(&mut self) {
-        if self.rules.program.is_none() {
+        let Some(program) = &self.rules.program else {
             return;
+        };
+        if !program.is_dealt() && !self.is_stopping() {
+            // Before anybody is told that there are fewer workers, and connects.
+            self.close_empty_places();
         }
         let now = self.reactor.now();
         self.find_accepting();

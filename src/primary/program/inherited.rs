@@ -61,7 +61,7 @@ impl Program {
 impl Primary {
     /// Closes sockets that nobody inherits any more, where each place has its own: clients would
     /// wait there for ever.
-    pub(in crate::primary) fn close_empty_places(&mut self) {
+    pub(super) fn close_empty_places(&mut self) {
         let places = self.members.iter().map(|one| one.place + 1);
         let used = places.max().unwrap_or(0).max(self.supervisor.wanted());
         self.ports.close_places(self.reactor.registry(), used);

@@ -18,6 +18,9 @@ pub const MAX_FIELDS: usize = 1024;
 /// The fields most heads stay below. Room for [`MAX_FIELDS`] is 32 KiB of stack, which only a longer head should touch.
 const FEW_FIELDS: usize = 64;
 
+/// Bytes of a Host that is remembered, at most.
+const SHORT_HOST: usize = 255;
+
 /// Bytes of the longest method that is served: OPTIONS.
 pub(super) const LONGEST_METHOD: usize = 7;
 
@@ -82,6 +85,8 @@ pub struct Head {
     parts: Parts,
     /// The value of Host in `bytes`, where the target names none: ASCII.
     host: Option<Span>,
+    /// The last short one that was judged and found good, of this head or an earlier one.
+    good_host: Vec<u8>,
     method: Method,
     version: Version,
     framing: Framing,
@@ -116,6 +121,7 @@ impl Head {
                 authority: None,
             },
             host: None,
+            good_host: Vec::new(),
             method: Method::Get,
             version: Version::Http11,
             framing: Framing::None,
@@ -141,7 +147,7 @@ impl Head {
 
     /// Bytes of memory that are kept for the next head.
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.text.capacity()
+        self.bytes.capacity() + self.text.capacity() + self.good_host.capacity()
     }
 
     /// Reads the head at the front of `buf`, which replaces what was here. Unless the answer is
@@ -297,7 +303,14 @@ impl Head {
             Occurs::Never => Ok(()),
             Occurs::Again => Err(bad("a second Host")),
             Occurs::Once((value, span)) => {
-                target::authority(value)?;
+                // One connection asks for one host, mostly.
+                if value != self.good_host {
+                    target::authority(value)?;
+                    if value.len() <= SHORT_HOST {
+                        self.good_host.clear();
+                        self.good_host.extend_from_slice(value);
+                    }
+                }
                 if self.parts.authority.is_none() {
                     self.host = Some(span);
                 }

@@ -17,7 +17,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const BINARY: &str = "application/octet-stream";
 
 /// The field by which no browser guesses what an answer is.
-const NOSNIFF: (&str, &[u8]) = ("X-Content-Type-Options", b"nosniff");
+pub(crate) const NOSNIFF: (&str, &str) = ("X-Content-Type-Options", "nosniff");
 
 /// Fields that say how long a message is or what becomes of its connection: the server's alone.
 const FRAMING_FIELDS: [&str; 6] = [
@@ -337,7 +337,7 @@ impl Response {
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        if value == NOSNIFF.1 && is(NOSNIFF.0) {
+        if value == NOSNIFF.1.as_bytes() && is(NOSNIFF.0) {
             self.nosniff = true;
             return self;
         }
@@ -384,7 +384,10 @@ impl Response {
             let same = start.eq_ignore_ascii_case(name.as_bytes());
             same.then(|| value.trim_ascii())
         });
-        apart.then_some(NOSNIFF.1).into_iter().chain(added)
+        apart
+            .then_some(NOSNIFF.1.as_bytes())
+            .into_iter()
+            .chain(added)
     }
 
     /// The same, and the connection is closed after it.
@@ -417,7 +420,7 @@ impl Response {
     pub(crate) fn all_fields(&self) -> Vec<u8> {
         let mut all = Vec::new();
         if self.nosniff {
-            http::field(&mut all, NOSNIFF.0, NOSNIFF.1);
+            http::field(&mut all, NOSNIFF.0, NOSNIFF.1.as_bytes());
         }
         all.extend_from_slice(self.fields());
         all

@@ -1,12 +1,12 @@
 //! The fields that have browsers be careful with an answer. Owns which ones and their values.
 
-use super::{App, Response};
+use super::{App, NOSNIFF, Response};
 
 /// What the OWASP Secure Headers Project proposes for any answer, without knowing whether there is
 /// TLS (so no Strict-Transport-Security) or what a page loads (so no more of a policy than who may
 /// frame it).
 const FIELDS: [(&str, &str); 8] = [
-    ("X-Content-Type-Options", "nosniff"),
+    NOSNIFF,
     ("X-Frame-Options", "DENY"),
     ("Content-Security-Policy", "frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),

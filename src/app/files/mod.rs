@@ -17,11 +17,11 @@ use crate::http::{self, Method};
 use crate::sys::beneath::Beneath;
 use answer::Refusal;
 use std::borrow::Cow;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fmt, io};
 
 /// What may be asked of files.
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -192,7 +192,28 @@ fn media_type(path: &[u8]) -> Cow<'static, str> {
 pub(super) struct Mount {
     /// Without the slash at its end.
     prefix: String,
-    files: Files,
+    /// Known by what it does alone, so that a program which serves no files has nothing of
+    /// [`Files`] in it, nor a table of media types.
+    files: Box<dyn Tree>,
+}
+
+/// What files are to an application.
+trait Tree: fmt::Debug + Send + Sync {
+    /// Answers a GET or HEAD request for a path below `prefix`.
+    fn answer(&self, request: &Request, prefix: &str) -> Result<Response, Refusal>;
+
+    /// How many files a thread may have open, of all mounts together.
+    fn set_most_open(&mut self, most: usize);
+}
+
+impl Tree for Files {
+    fn answer(&self, request: &Request, prefix: &str) -> Result<Response, Refusal> {
+        Files::answer(self, request, prefix)
+    }
+
+    fn set_most_open(&mut self, most: usize) {
+        self.most = most;
+    }
 }
 
 impl Mount {
@@ -213,13 +234,13 @@ impl Mount {
         }
         Ok(Self {
             prefix: bare.to_owned(),
-            files,
+            files: Box::new(files),
         })
     }
 
     /// How many files a thread may have open, of all mounts together.
     pub(super) fn set_most_open(&mut self, most: usize) {
-        self.files.most = most;
+        self.files.set_most_open(most);
     }
 
     /// Puts it among others: the longest prefix first, for that is the one that counts.

@@ -5,7 +5,9 @@ use crate::client::Client;
 use crate::node::{App, Setting, is_foreign, node_is_there};
 use crate::support::wait_until;
 use crate::watch;
-use nix::sys::signal::Signal;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const MEGABYTE: u64 = 1 << 20;
 
@@ -64,7 +66,9 @@ fn abused(way: &str, memory: u64, goes: bool) {
     // Who has taken answers from its own channel may be handed nothing more, but for that it is as any.
     let worker = app.server.workers().into_iter().find(|one| one.pid == pid);
     if let Some(worker) = worker.filter(|_| !goes) {
-        worker.signal(Signal::SIGKILL);
+        // It may have ended by itself this very moment.
+        let killed = kill(Pid::from_raw(worker.pid), Signal::SIGKILL);
+        assert!(matches!(killed, Ok(()) | Err(Errno::ESRCH)), "{killed:?}");
         wait_until("the bad one is gone", || {
             !app.server.workers().contains(&worker)
         });

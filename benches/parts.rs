@@ -1,6 +1,9 @@
 //! Single parts of the path of a request, each for itself: `cargo bench --features internals --bench parts`.
 
+mod heads;
+
 use divan::{Bencher, black_box};
+use heads::{BROWSER, PLAIN, in_turns};
 use mcluster::App;
 use mcluster::http::{self, ChunkedDecoder, Head, HeadLimits};
 use mcluster::internals::{Answers, Border, Exchange, Floor};
@@ -8,19 +11,6 @@ use mcluster::internals::{Answers, Border, Exchange, Floor};
 fn main() {
     divan::main();
 }
-
-const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:3000\r\n\r\n";
-
-const BROWSER: &[u8] = b"GET /articles/2026/11/cluster?page=2&sort=new HTTP/1.1\r\n\
-    Host: www.example.com\r\n\
-    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
-    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
-    Accept-Language: en-GB,en;q=0.5\r\n\
-    Accept-Encoding: gzip, deflate, br, zstd\r\n\
-    Connection: keep-alive\r\n\
-    Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\
-    Upgrade-Insecure-Requests: 1\r\n\
-    Sec-Fetch-Mode: navigate\r\n\r\n";
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Date: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Length: 6\r\n\r\nhello\n";
@@ -30,7 +20,12 @@ fn parse_head(bencher: Bencher<'_, '_>, client: &str) {
     let head = if client == "plain" { PLAIN } else { BROWSER };
     let limits = HeadLimits::default();
     let mut parsed = Head::new();
-    bencher.bench_local(|| parsed.parse(black_box(head), &limits));
+    let [one, other] = in_turns(head);
+    let mut heads = [&one, &other].into_iter().cycle();
+    bencher.bench_local(|| {
+        let head = heads.next().map_or(&[][..], Vec::as_slice);
+        parsed.parse(black_box(head), &limits)
+    });
 }
 
 /// An answer as a client reads it, whole and in two pieces.
@@ -88,10 +83,14 @@ fn hand_over(bencher: Bencher<'_, '_>, count: usize) {
 fn full_request(bencher: Bencher<'_, '_>, pipelined: usize) {
     let app = App::new().get("/", |_| "hello\n");
     let mut exchange = Exchange::new(app).expect("descriptors");
-    let requests = PLAIN.repeat(pipelined);
+    let requests = in_turns(PLAIN).concat().repeat(pipelined);
+    let mut turns = requests.chunks(requests.len() / 2).cycle();
     bencher
         .counter(divan::counter::ItemsCount::new(pipelined))
-        .bench_local(|| exchange.turn(&requests).expect("an answer"));
+        .bench_local(|| {
+            let requests = turns.next().unwrap_or_default();
+            exchange.turn(requests).expect("an answer")
+        });
 }
 
 /// The same system calls without a server between them (but for epoll_wait).

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 from . import machine
 from . import processes as run
@@ -44,27 +45,38 @@ def calls_of(server, arguments, with_user):
                 'user': user_time(process, arguments) if with_user else None}
 
 
+@contextmanager
+def attached(command):
+    """Looks at a server by a program that writes down what it saw when it is interrupted, which is at the end of the
+    block. False where it cannot be started, or `command` says so by an OSError."""
+    try:
+        program = subprocess.Popen(command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   preexec_fn=run.prepared(run.CLIENT_CPUS, death=signal.SIGINT))
+    except OSError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if program.poll() is None:
+            program.send_signal(signal.SIGINT)
+        try:
+            program.wait(10)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            program.wait()
+
+
 def counted(process, arguments, start, read):
     """Requests, and system calls by name, of one run with a counter attached."""
     out = os.path.join(RUN, f'{process.server.name}.calls')
-    try:
-        counter = subprocess.Popen(start(process.pids(), out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   preexec_fn=run.prepared(run.CLIENT_CPUS, death=signal.SIGINT))
-    except OSError:
-        return None
-    try:
+    with attached(lambda: start(process.pids(), out)) as is_attached:
+        if not is_attached:
+            return None
         # Attaching takes a while; whoever attaches later counts less, by what two runs cannot differ in.
         time.sleep(0.6)
         result = run.load(process.port, *arguments, '-d', 1.5)
         time.sleep(0.1)
-    finally:
-        if counter.poll() is None:
-            counter.send_signal(signal.SIGINT)
-        try:
-            counter.wait(10)
-        except subprocess.TimeoutExpired:
-            counter.kill()
-            counter.wait()
     try:
         with open(out) as file:
             counts = read(file.read())
@@ -114,24 +126,13 @@ def user_time(process, arguments):
     pids = process.pids()
     command = ['perf', 'record', '-q', '-o', data, '-e', 'cpu-clock', '-F', str(SAMPLES_A_SECOND),
                '-p', ','.join(map(str, pids))]
-    try:
-        sampler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   preexec_fn=run.prepared(run.CLIENT_CPUS, death=signal.SIGINT))
-    except OSError:
-        return None
-    try:
+    with attached(lambda: command) as is_attached:
+        if not is_attached:
+            return None
         time.sleep(0.4)
         before = machine.cpu_ns(pids)
         result = run.load(process.port, *arguments, '-d', 1)
         spent = machine.cpu_ns(pids) - before
-    finally:
-        if sampler.poll() is None:
-            sampler.send_signal(signal.SIGINT)
-        try:
-            sampler.wait(10)
-        except subprocess.TimeoutExpired:
-            sampler.kill()
-            sampler.wait()
     script = subprocess.run(['perf', 'script', '-i', data, '-F', 'ip'], capture_output=True, text=True)
     if os.path.exists(data):
         os.remove(data)

@@ -10,6 +10,11 @@ def times(value):
     return f'{value:.2f}'
 
 
+def in_units(unit, one=1, digits=0):
+    """Shows a value in a unit that is `one` of it."""
+    return lambda value: f'{value / one:.{digits}f} {unit}'
+
+
 def at_most(value, limit, show=times):
     """A goal's measured value as text, and whether it is met; None where it was not measured. A multiple is what it is
     shown as: what lies behind the second digit is noise."""
@@ -69,23 +74,9 @@ def scaling(results):
 
 def goals(results):
     """Every goal: its words, what was measured, and whether it is met (None: not measured)."""
-    def milliseconds(value):
-        return f'{value:.1f} ms'
-
-    def bytes_(value):
-        return f'{value:.0f} B'
-
-    def kilobytes(value):
-        return f'{value / KB:.0f} KB'
-
-    def megabytes(value):
-        return f'{value / MB:.2f} MB'
-
-    def percent(value):
-        return f'{100 * value:.0f} %'
-
-    def microseconds(value):
-        return f'{value:.2f} µs'
+    milliseconds, microseconds = in_units('ms', digits=1), in_units('µs', digits=2)
+    bytes_, kilobytes, megabytes = in_units('B'), in_units('KB', KB), in_units('MB', MB, digits=2)
+    percent = in_units('%', 0.01)
 
     def file(load, goal):
         ours, nginx = (pick(results, 'd', load, name, 'p20') for name in ('mc-files-cache', 'nginx'))

@@ -278,7 +278,7 @@ pub(super) struct Figures(SortedMap<(Figure, Contestant), Vec<f64>>);
 impl Figures {
     /// One more value: no number where it was not to be had, infinite where it was more than can be told.
     pub(super) fn add(&mut self, figure: Figure, contestant: Contestant, value: f64) {
-        let values = self.0.get_or_insert_with((figure, contestant), Vec::new);
+        let values = self.0.get_or_default((figure, contestant));
         values.push(value);
     }
 

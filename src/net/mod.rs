@@ -4,6 +4,7 @@
 //! Owns the epoll set (through mio) and the order of deadlines. May use `sys`; leaves to `server`,
 //! `worker` and `primary` what a token means and what a deadline is for.
 
+mod gathering;
 mod listen;
 mod mailbox;
 mod networks;
@@ -11,6 +12,7 @@ mod poll;
 mod seldom;
 mod timers;
 
+pub(crate) use gathering::Gathering;
 pub use listen::Listen;
 pub(crate) use listen::{MAX_BACKLOG, bind_tcp, url};
 pub(crate) use mailbox::{Line, Mailbox, on_loop};

@@ -1,22 +1,25 @@
-//! Whether the primary lets its workers finish before it deals them more.
+//! How the primary deals while connections come fast: after its workers, and several at a time.
 //!
 //! Where it shares a CPU with them, a primary that runs the moment a connection comes deals them
 //! out one by one, and each costs two changes of process. As `SCHED_BATCH` it waits until the
 //! worker has nothing left to do or has had its time, finds more connections, and deals them in
-//! hands; on a CPU of its own nothing changes. What it must not do is wait for those who compute,
-//! so it makes way only while connections come fast and nobody's pool has anything to do. And it is
-//! the primary's alone, so it ends before something is forked, started, executed or told to the
-//! application, and begins anew behind it.
+//! hands. What it must not do is wait for those who compute, so it makes way only while nobody's
+//! pool has anything to do. And it is the primary's alone, so it ends before something is forked,
+//! started, executed or told to the application, and begins anew behind it.
+//!
+//! Where there is CPU to spare that changes nothing: the primary would still wake for each. There
+//! it lets them gather.
 
-use super::Primary;
+use crate::net::Gathering;
 use crate::sys::cpu;
 use std::time::{Duration, Instant};
 
-/// How long it is looked how fast connections come.
-const WINDOW: Duration = Duration::from_millis(20);
+/// Connections a second that are many. With fewer, what dealing them costs is little.
+const MANY: u64 = 3_200;
 
-/// Connections in a window that are many. With fewer, what dealing them costs is little.
-const MANY: u32 = 64;
+/// While connections gather, a turn of the primary begins so long after the one before. Long, since
+/// for each worker that has some a turn costs a message and a change of process.
+const PERIOD: Duration = Duration::from_micros(800);
 
 /// How the primary takes its turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,34 +34,43 @@ enum Turn {
 }
 
 /// How the primary takes its turn, and how fast connections come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Courtesy {
     turn: Turn,
-    /// When the window began, and the connections since.
-    since: Option<Instant>,
-    dealt: u32,
+    gathering: Gathering,
+}
+
+impl Default for Courtesy {
+    fn default() -> Self {
+        Self {
+            turn: Turn::default(),
+            gathering: Gathering::new(PERIOD),
+        }
+    }
 }
 
 impl Courtesy {
-    /// Connections are there to be dealt; `computing` says whether somebody's pool has work.
-    pub(super) fn deals(
+    /// So many connections have been accepted in the turn that began at `now`; `computing` says
+    /// whether somebody's handlers are at work beside their loop.
+    pub(super) fn accepted(
         &mut self,
         now: Instant,
         connections: usize,
         computing: impl FnOnce() -> bool,
     ) {
-        let since = *self.since.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(since);
-        if elapsed >= WINDOW {
-            let many = elapsed < 2 * WINDOW && self.dealt >= MANY;
-            match many && !computing() {
+        if let Some(rate) = self.gathering.came(now, connections) {
+            let free = rate >= MANY && !computing();
+            match free {
                 true => self.begin(),
                 false => self.end(),
             }
-            (self.since, self.dealt) = (Some(now), 0);
+            self.gathering.judge(rate, free);
         }
-        let more = u32::try_from(connections).unwrap_or(u32::MAX);
-        self.dealt = self.dealt.saturating_add(more);
+    }
+
+    /// The turn that began at `began` is over: see [`Gathering::pause`].
+    pub(super) fn gather(&mut self, began: Instant, deadline: Option<Instant>) -> Option<Instant> {
+        self.gathering.pause(began, deadline)
     }
 
     fn begin(&mut self) {
@@ -74,7 +86,8 @@ impl Courtesy {
         }
     }
 
-    /// Something else than dealing, which others might inherit it from.
+    /// Something else than dealing follows, which others might inherit it from: the primary takes its
+    /// turn as any other until it deals again.
     pub(super) fn end(&mut self) {
         if self.turn == Turn::Last {
             self.turn = Turn::Usual;
@@ -83,13 +96,6 @@ impl Courtesy {
                 self.turn = Turn::Fixed;
             }
         }
-    }
-}
-
-impl Primary {
-    /// Runs as any other from here on, until it deals again: for what others inherit it from.
-    pub(super) fn end_courtesy(&mut self) {
-        self.courtesy.end();
     }
 }
 
@@ -127,25 +133,26 @@ mod tests {
         apart(|| {
             let mut courtesy = Courtesy::default();
             let mut now = Instant::now();
-            let mut window = |courtesy: &mut Courtesy, connections, computing| {
-                courtesy.deals(now, connections, || computing);
-                now += WINDOW;
-                courtesy.deals(now, 0, || computing);
+            let window = Duration::from_millis(20);
+            let mut window_of = |courtesy: &mut Courtesy, connections, computing| {
+                courtesy.accepted(now, connections, || computing);
+                now += window;
+                courtesy.accepted(now, 0, || computing);
                 courtesy.turn
             };
-            let few = MANY as usize - 1;
-            assert_eq!(window(&mut courtesy, few, false), Turn::Usual);
-            assert_eq!(window(&mut courtesy, few + 1, true), Turn::Usual);
-            let last = window(&mut courtesy, few + 1, false);
+            let few = MANY as usize / 50 - 1;
+            assert_eq!(window_of(&mut courtesy, few, false), Turn::Usual);
+            assert_eq!(window_of(&mut courtesy, few + 1, true), Turn::Usual);
+            let last = window_of(&mut courtesy, few + 1, false);
             if last == Turn::Fixed {
                 return;
             }
             assert_eq!(last, Turn::Last);
-            assert_eq!(window(&mut courtesy, few + 1, true), Turn::Usual);
-            assert_eq!(window(&mut courtesy, few + 1, false), Turn::Last);
+            assert_eq!(window_of(&mut courtesy, few + 1, true), Turn::Usual);
+            assert_eq!(window_of(&mut courtesy, few + 1, false), Turn::Last);
             // Many, but long ago.
-            courtesy.deals(now, few + 1, || false);
-            courtesy.deals(now + 2 * WINDOW, 1, || false);
+            courtesy.accepted(now, few + 1, || false);
+            courtesy.accepted(now + 2 * window, 1, || false);
             assert_eq!(courtesy.turn, Turn::Usual);
         });
     }

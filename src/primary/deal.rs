@@ -52,15 +52,21 @@ impl Primary {
             self.ports.gate.hold(registry, token, until);
             return;
         }
-        for _ in 0..room.min(ACCEPTS_PER_TURN) {
+        // To ask for one more than there are makes a socket and throws it away.
+        let queued = self.ports.gate.queued(token).unwrap_or(ACCEPTS_PER_TURN);
+        let mut count = 0;
+        for _ in 0..room.min(queued).min(ACCEPTS_PER_TURN) {
             let accepted = self.ports.gate.accept(self.reactor.registry(), token, now);
             match accepted {
                 Accepted::Connection(socket, peer) => {
                     self.arrived(Arrival::fresh(socket, peer, listener));
+                    count += 1;
                 }
                 Accepted::Nothing => break,
             }
         }
+        let computing = || self.members.any_computing();
+        self.courtesy.accepted(now, count, computing);
     }
 
     /// When connections are to be offered again that nobody has room for, of `listener` or of any.
@@ -109,8 +115,6 @@ impl Primary {
         }
         self.offer_at = None;
         if !self.waiting.is_empty() {
-            let computing = || self.members.any_computing();
-            self.courtesy.deals(now, self.waiting.len(), computing);
             let most = MOST_LATE.min(self.rules.most_held / 4);
             let bounds = Bounds {
                 open: self.rules.settings.limits.connections,

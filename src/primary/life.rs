@@ -54,7 +54,7 @@ impl Primary {
         id: WorkerId,
         generation: u32,
     ) -> Result<Option<Box<Seat>>> {
-        self.end_courtesy();
+        self.courtesy.end();
         match self.launch(place, id, generation) {
             Ok(Ok(seat)) => return Ok(Some(seat)),
             Ok(Err((carrier, recruit, slot))) => self.enlist(carrier, *recruit, slot),
@@ -154,7 +154,7 @@ impl Primary {
     fn enlist(&mut self, carrier: Carrier, recruit: Recruit, number: usize) {
         let id = recruit.id;
         self.slots.insert(number);
-        *self.past.launched.get_or_insert_with(recruit.place, || 0) += 1;
+        *self.past.launched.get_or_default(recruit.place) += 1;
         recruit.handle.set_pid(carrier.pid().as_raw());
         let member = Member::new(recruit, number, carrier, self.reactor.now());
         let token = FIRST + id.0 as usize;

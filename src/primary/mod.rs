@@ -3,10 +3,10 @@
 //! [`Primary::run`] is the loop. What should happen is decided by `supervisor` and `scheduler`,
 //! which are pure; `life` launches and buries workers, which `vessel` carries; `deal` accepts and
 //! deals, `peek` looks at what clients say first, `edge` opens the access log, `hands` keeps what
-//! was handed over, `courtesy` lets workers finish first, `ports` the listeners; `talk` is the conversation, `broadcast` tells all
-//! workers, `link` other clusters, `watch` finds who stands still, `sweeps` has old sessions
-//! forgotten, `wishes` does what the application asks by `handle`, `systemd`
-//! keeps a service manager informed.
+//! was handed over, `courtesy` deals after the workers and several at a time, `ports` the listeners;
+//! `talk` is the conversation, `broadcast` tells all workers, `link` other clusters, `watch` finds
+//! who stands still, `sweeps` has old sessions forgotten, `wishes` does what the application asks
+//! by `handle`, `systemd` keeps a service manager informed.
 //! [`Cluster`] is what users build one with. May use everything below.
 
 mod begin;
@@ -243,6 +243,8 @@ impl Primary {
         if std::mem::take(&mut self.reload_first) {
             self.reload();
         }
+        // Whether a worker has said something in the turn before.
+        let mut conversing = false;
         loop {
             self.tend_link();
             if let Some(ended) = self.reconcile()? {
@@ -254,15 +256,27 @@ impl Primary {
             self.keep_informed();
             self.send_to_link();
             self.tend_output();
+            let deadline = self.deadline();
+            let began = self.reactor.now();
+            // Programs are to have the next connection when they have taken one, and a worker that
+            // says something is to be heard when it goes on.
+            let talks = std::mem::take(&mut conversing) || self.rules.program.is_some();
+            let until = if talks { Some(began) } else { deadline };
+            if let Some(now) = self.courtesy.gather(began, until) {
+                self.reactor.set_now(now);
+            }
             self.reactor
-                .wait(self.deadline())
+                .wait(deadline)
                 .map_err(Error::io("waiting for events"))?;
             let mut console = Vec::new();
             for wake in self.wakes() {
                 match wake {
                     Wake::Signals => self.heed_signals()?,
                     Wake::Listener(token) => self.accept(token),
-                    Wake::Worker(id) => self.hear(id),
+                    Wake::Worker(id) => {
+                        conversing = true;
+                        self.hear(id);
+                    }
                     Wake::Peeked(ready) => self.look_again(ready),
                     Wake::Console(ready) => console.push(ready),
                     Wake::Trial => self.hear_trial(),
@@ -400,7 +414,7 @@ impl Primary {
         self.inform(event);
         // Taken out, since the application may ask for something meanwhile.
         if let Some(mut observer) = self.observer.take() {
-            self.end_courtesy();
+            self.courtesy.end();
             observer(&self.handle, event);
             self.observer = Some(observer);
         }
@@ -408,7 +422,7 @@ impl Primary {
 
     /// The last act of a primary that stops: what must be undone outside of this process.
     fn clean_up(&mut self, failed: Option<&str>) {
-        self.end_courtesy();
+        self.courtesy.end();
         self.abandon_upgrade();
         self.close_console(failed);
         self.inform_of_the_end(failed);

@@ -291,7 +291,10 @@ impl Primary {
 
     fn count_waiting(&self, token: usize) -> u32 {
         let listener = self.ports.gate.listener(token);
-        listener.map_or(0, Listener::count_waiting)
+        listener.map_or(0, |one| {
+            // Where the kernel does not tell, that some do is all that is known.
+            one.queued().unwrap_or_else(|| u32::from(one.has_waiting()))
+        })
     }
 
     /// The same of programs: where nobody accepts, the primary does for a while.

@@ -267,7 +267,7 @@ impl Primary {
             .partition(|(ids, _)| !ids.iter().any(|id| self.supervisor.expects(*id)));
         self.wishes.farewells = waiting;
         for (_, done) in done {
-            self.end_courtesy();
+            self.courtesy.end();
             done(&self.handle);
         }
         self.supervisor.conclude_reload();

@@ -1,19 +1,52 @@
 //! Taking connections from the listeners of one loop, up to the limit.
 
-use super::gate::Accepted;
+use super::gate::{Accepted, BURST, Burst};
 use super::{Handed, Server};
+use crate::net::Gathering;
 use crate::net::token::LISTENERS;
 use crate::sys::listener::Peer;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// While connections gather, a turn of the loop begins so long after the one before. Short, since
+/// others' requests wait as long.
+const PERIOD: Duration = Duration::from_micros(150);
+
+/// How connections come that this loop accepts.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    /// How many to accept at one event, where the kernel is not asked.
+    burst: Burst,
+    gathering: Gathering,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self {
+            burst: Burst::default(),
+            gathering: Gathering::new(PERIOD),
+        }
+    }
+}
 
 impl Server {
+    /// The turn is over: lets connections gather for the next one, if they come fast; see
+    /// [`Gathering::pause`].
+    pub(crate) fn gather(&mut self, deadline: Option<Instant>) -> Option<Instant> {
+        self.arrivals.gathering.pause(self.turn.now, deadline)
+    }
+
     /// Accepts a bounded burst.
     pub(super) fn accept(&mut self, registry: &mio::Registry, token: usize) {
-        let expected = self.burst.expected();
+        let gathers = self.arrivals.gathering.is_on();
+        // Of several the kernel knows how many they are, which costs less than one too many.
+        let queued = gathers.then(|| self.gate.queued(token)).flatten();
+        let expected = queued.unwrap_or_else(|| self.arrivals.burst.expected());
+        let expected = expected.min(BURST);
         let mut count = 0;
         while count < expected {
             if self.pause_when_full(registry) {
-                return;
+                break;
             }
             match self.gate.accept(registry, token, self.turn.now) {
                 Accepted::Connection(socket, peer) => self.accepted(registry, socket, peer, token),
@@ -21,7 +54,14 @@ impl Server {
             }
             count += 1;
         }
-        self.burst.came(count, count < expected);
+        let Arrivals { burst, gathering } = &mut self.arrivals;
+        if queued.is_none() && !self.gate.paused() {
+            burst.came(count, count < expected);
+        }
+        if let Some(rate) = gathering.came(self.turn.now, count) {
+            // Who waits for an answer that is being made had better have it at once.
+            gathering.judge(rate, self.turn.counters.in_flight == 0);
+        }
         self.pause_when_full(registry);
     }
 
@@ -42,6 +82,18 @@ impl Server {
         if self.full.is_due(self.turn.now) {
             log::warn!("no room for more connections; accepting goes on when one ends");
         }
+    }
+
+    /// Takes a connection that somebody else accepted and may still hold a copy of.
+    pub(crate) fn adopt(&mut self, registry: &mio::Registry, socket: OwnedFd, handed: Handed) {
+        self.open(registry, socket, handed, true);
+        self.pause_when_full(registry);
+    }
+
+    /// Who hands connections over does so again, so that of most of those before there is no copy
+    /// left: what is left of them, to be closed behind the next ones.
+    pub(crate) fn take_parted(&mut self) -> Vec<OwnedFd> {
+        self.parted.take(self.generation | self.mark)
     }
 
     pub(super) fn accepted(

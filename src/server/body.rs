@@ -249,22 +249,21 @@ impl Connection {
         streaming: Option<Box<Streaming>>,
     ) {
         match streaming {
-            None => self.respond(turn, response, meta),
-            streaming => self.conclude_streamed(turn, response, meta, streaming),
+            Some(streaming) if !streaming.done => {
+                self.conclude_unread(turn, response, meta, *streaming);
+            }
+            _ => self.respond(turn, response, meta),
         }
     }
 
-    fn conclude_streamed(
+    /// The same where it still is: the rest is dropped, or ends the connection.
+    fn conclude_unread(
         &mut self,
         turn: &mut Turn,
         response: Response,
         meta: Meta,
-        streaming: Option<Box<Streaming>>,
+        streaming: Streaming,
     ) {
-        let unread = streaming.filter(|streaming| !streaming.done);
-        let Some(streaming) = unread else {
-            return self.respond(turn, response, meta);
-        };
         if response.switches_to().is_some() {
             // The rest of the body would be taken for what the other protocol says.
             log::error!("a handler changes the protocol within a body; sent 500");

@@ -456,8 +456,9 @@ impl Connection {
         }
     }
 
-    /// Ends the connection.
-    pub(super) fn close(mut self, turn: &mut Turn) {
+    /// Ends the connection. What is left of one over TCP of which somebody else may hold a copy: its
+    /// peer has been told, and it can be closed at any time.
+    pub(super) fn close(mut self, turn: &mut Turn) -> Option<OwnedFd> {
         self.cut_short(turn);
         if let State::Handler(_) = &self.state {
             turn.counters.in_flight -= 1;
@@ -466,10 +467,14 @@ impl Connection {
         if self.output.as_deref().is_some_and(Output::ends_by_close) {
             // An answer that only the end delimits must not look complete when it is not.
             socket::reset(self.socket.as_fd());
-        } else if self.handed {
+            return None;
+        }
+        if self.handed {
             // The other copy must not keep the connection alive. What fails here is ended already.
             let _ = socket::shutdown_both(self.socket.as_fd());
         }
+        let tcp = matches!(self.peer, Peer::Inet(_));
+        (self.handed && tcp).then_some(self.socket)
     }
 }
 

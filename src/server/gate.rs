@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// Connections accepted at one event. More would let the loop that wakes first take all of a
 /// burst; fewer would wait once a connection.
-const BURST: usize = 8;
+pub(super) const BURST: usize = 8;
 
 /// Events at which as many connections waited as were expected, before twice as many are.
 const SURE: u32 = 4;
@@ -237,6 +237,13 @@ impl Gate {
             log::error!("a listener cannot be forgotten: {error}");
         }
         Some(entry.listener)
+    }
+
+    /// How many connections wait in the kernel's queue of the listener with `token`, where it tells:
+    /// one at least, for who was told that there is something.
+    pub(crate) fn queued(&self, token: usize) -> Option<usize> {
+        let queued = self.entries.get(&token)?.listener.queued()?;
+        Some((queued as usize).max(1))
     }
 
     /// Accepts one connection from the listener with `token`.

@@ -27,6 +27,7 @@ mod linger;
 mod opening;
 mod output;
 mod pace;
+mod parted;
 mod pools;
 mod requests;
 mod respond;
@@ -38,6 +39,7 @@ mod upgraded;
 use crate::app::{App, Response};
 use crate::board::Slot;
 use crate::http::HeadLimits;
+use crate::ipc::HAND;
 pub(crate) use crate::ipc::HANDED_BYTES;
 use crate::metrics::Counters;
 pub(crate) use crate::net::MAX_BACKLOG;
@@ -45,6 +47,7 @@ use crate::net::token::{FIRST, Key};
 use crate::net::{Mailbox, Ready, Seldom, Timers, Waker, register};
 use crate::pool::OnStart;
 use crate::sys::listener::{Listener, Peer};
+use accept::Arrivals;
 use alarms::Alarms;
 use conn::{Connection, Step};
 pub(crate) use edge::EdgeSettings;
@@ -55,6 +58,7 @@ pub(crate) use limits::LONGEST;
 use limits::Limit;
 pub use limits::Limits;
 use opening::Opening;
+use parted::Parted;
 use pools::Pools;
 use slab::Slab;
 use std::io;
@@ -134,8 +138,9 @@ pub(crate) struct Server {
     /// Connections that have more to do than one turn allows.
     again: Vec<Key>,
     gate: Gate,
-    /// How many connections to accept at one event.
-    burst: gate::Burst,
+    arrivals: Arrivals,
+    /// Connections that ended as they were handed over.
+    parted: Parted,
     /// Connections for others to go on with.
     given_back: Vec<(OwnedFd, Handed)>,
     /// When it is to be said that there is no room.
@@ -184,7 +189,8 @@ impl Server {
             mark: 0,
             again: Vec::new(),
             gate: Gate::default(),
-            burst: gate::Burst::default(),
+            arrivals: Arrivals::default(),
+            parted: Parted::default(),
             given_back: Vec::new(),
             full: Seldom::default(),
         }
@@ -260,12 +266,6 @@ impl Server {
         if connection.ready(ready) && !connection.queued {
             self.drive(registry, key);
         }
-    }
-
-    /// Takes a connection that somebody else accepted and may still hold a copy of.
-    pub(crate) fn adopt(&mut self, registry: &mio::Registry, socket: OwnedFd, handed: Handed) {
-        self.open(registry, socket, handed, true);
-        self.pause_when_full(registry);
     }
 
     fn open(
@@ -348,7 +348,14 @@ impl Server {
 
     fn close(&mut self, registry: &mio::Registry, key: Key) {
         let connection = self.remove(key);
-        connection.close(&mut self.turn);
+        let (number, left) = (connection.key.generation, connection.close(&mut self.turn));
+        // Not more descriptors than there may be connections, with those of the next hand.
+        let kept = self.connections.len() + self.parted.len() + HAND;
+        if let Some(socket) = left
+            && kept < self.turn.limits.connections
+        {
+            self.parted.keep(socket, number, self.turn.now);
+        }
         if self.gate.paused() && self.connections.len() < self.turn.limits.connections {
             self.gate.resume(registry);
         }
@@ -386,6 +393,7 @@ impl Server {
             }
         }
         self.gate.resume_at(registry, self.turn.now);
+        self.parted.let_go_at(self.turn.now);
         self.turn.edge.proceed(self.turn.now);
     }
 
@@ -444,6 +452,7 @@ impl Server {
             alarm,
             log,
             self.gate.deadline(),
+            self.parted.deadline(),
         ]
         .into_iter()
         .flatten()

@@ -5,7 +5,7 @@
 //! `respond`.
 
 use super::date::Date;
-use crate::app::Response;
+use crate::app::{NOSNIFF, Response};
 use crate::http;
 use std::time::Instant;
 
@@ -77,7 +77,7 @@ fn begin(out: &mut Vec<u8>, response: &Response) {
         http::field(out, "Content-Type", content_type.as_bytes());
     }
     if response.is_nosniff() {
-        out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
+        http::field(out, NOSNIFF.0, NOSNIFF.1.as_bytes());
     }
 }
 

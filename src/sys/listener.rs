@@ -290,18 +290,13 @@ impl Listener {
         is_ready(self.fd.as_fd(), libc::POLLIN, 0).unwrap_or(false)
     }
 
-    /// How many connections wait to be accepted at a TCP socket; of another, 1 where some do.
-    #[cfg(feature = "programs")]
-    pub(crate) fn count_waiting(&self) -> u32 {
-        // Of a socket that listens the kernel tells the length of its queue there.
-        let told = super::socket::unacknowledged(self.fd.as_fd());
-        told.unwrap_or_else(|_| u32::from(self.has_waiting()))
-    }
-
-    /// The same, for those who need it to be right no more than in kind.
-    #[cfg(not(feature = "programs"))]
-    pub(crate) fn count_waiting(&self) -> u32 {
-        u32::from(self.has_waiting())
+    /// How many connections wait to be accepted, at a TCP socket: of another the kernel does not tell.
+    pub(crate) fn queued(&self) -> Option<u32> {
+        match self.address {
+            // Of a socket that listens it tells the length of its queue there.
+            Address::Inet(_) => super::socket::unacknowledged(self.fd.as_fd()).ok(),
+            Address::Unix(_) => None,
+        }
     }
 
     /// Stops listening without giving the address up: clients are refused until

@@ -241,7 +241,6 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 ///
 /// `EOPNOTSUPP` and the like when `fd` is no TCP socket.
-#[cfg(any(feature = "loadtest", feature = "programs"))]
 pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: it is made of numbers alone, for which all zeros are fine.
     let mut info: nix::libc::tcp_info = unsafe { std::mem::zeroed() };

@@ -261,7 +261,11 @@ impl Life {
             unsent.then(|| begun + FLUSH_AGAIN),
             self.settings.heartbeat.map(|beat| begun + beat),
         ];
-        self.reactor.wait(deadlines.into_iter().flatten().min())?;
+        let deadline = deadlines.into_iter().flatten().min();
+        if let Some(now) = self.server.gather(deadline) {
+            self.reactor.set_now(now);
+        }
+        self.reactor.wait(deadline)?;
         let now = self.reactor.now();
         self.slot.busy(now);
         self.server.begin(now);

@@ -88,6 +88,13 @@ impl Life {
         if let Err(error) = self.channel.flush() {
             log::debug!("worker {} is not heard: {error}", self.worker.id());
         }
+        let parted = self.server.take_parted();
+        let heard = self.hear();
+        drop(parted);
+        heard
+    }
+
+    fn hear(&mut self) -> io::Result<()> {
         // One message a turn: a flood of connections does not starve those that are open.
         match self.channel.receive(&mut self.buffer) {
             Ok(Received::Message(message, with)) => self.heard(message, with),

@@ -194,7 +194,7 @@ impl Supervisor {
         } else {
             self.free_place()
         };
-        self.places.get_or_insert_with(place, Default::default);
+        self.places.get_or_default(place);
         self.settle_in_as(id, place, now);
         Ok(())
     }

@@ -79,8 +79,7 @@ impl Supervisor {
                 abandoned: false,
                 launched: true,
             };
-            self.places
-                .get_or_insert_with(record.place, Default::default);
+            self.places.get_or_default(record.place);
             self.occupants.insert(WorkerId(record.id), occupant);
         }
     }

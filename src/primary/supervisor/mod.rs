@@ -240,10 +240,7 @@ impl Supervisor {
                 worn |= one.worn || one.generation < self.oldest_wanted;
             }
             // A wait that is over is forgotten, whoever comes: else it would wake the loop forever.
-            let not_before = &mut self
-                .places
-                .get_or_insert_with(place, Place::default)
-                .not_before;
+            let not_before = &mut self.places.get_or_default(place).not_before;
             not_before.take_if(|at| *at <= now);
             if coming || not_before.is_some() || self.occupants.len() >= MAX_ALIVE {
                 continue;

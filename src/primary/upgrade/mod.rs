@@ -99,7 +99,7 @@ impl Primary {
     }
 
     fn try_out(&mut self) -> io::Result<()> {
-        self.end_courtesy();
+        self.courtesy.end();
         let (ours, theirs) = socket::pair_seqpacket()?;
         let state = self.state(&mut Kept::default(), 0).write()?;
         let mut kept = Kept::default();
@@ -174,7 +174,7 @@ impl Primary {
         if std::mem::take(&mut self.willing) {
             // What can be out is not carried.
             self.send_to_link();
-            self.end_courtesy();
+            self.courtesy.end();
             let error = self.become_the_next();
             log::error!("no upgrade: {}: {error}", self.program.display());
         }

@@ -460,14 +460,13 @@ fn a_restored_listener_is_what_it_was() {
 }
 
 #[test]
-#[cfg(feature = "programs")]
 fn connections_that_wait_are_counted() {
     let (listener, address) = tcp();
     let mut clients = Vec::new();
     for count in 0..3 {
-        assert_eq!(listener.count_waiting(), count);
+        assert_eq!(listener.queued(), Some(count));
         clients.push(TcpStream::connect(address).unwrap());
     }
     listener.accept().unwrap();
-    assert_eq!(listener.count_waiting(), 2);
+    assert_eq!(listener.queued(), Some(2));
 }

@@ -159,7 +159,7 @@ impl Output {
                 style::add(&mut plain, &before, line);
             }
         };
-        let lines = self.lines.get_or_insert_with(source, Lines::default);
+        let lines = self.lines.get_or_default(source);
         lines.feed(bytes, &mut each);
         if ended {
             lines.end(&mut each);

@@ -20,8 +20,10 @@ use std::time::Instant;
 /// How many workers a cluster can have.
 pub const MAX_WORKERS: usize = 1024;
 
-// Words of a slot. `taken` has a cache line of its own, since both sides write it.
+// Words of a slot. `taken` has a cache line of its own, since both sides write it; `tried` changes
+// with it.
 const TAKEN: usize = 0;
+const TRIED: usize = 1;
 const TICK: usize = 8;
 const BUSY_SINCE: usize = 9;
 const CONNECTIONS: usize = 10;
@@ -151,6 +153,18 @@ impl Slot {
         self.word(TAKEN)
             .compare_exchange(sequence, sequence + 1, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// Worker: one that it was granted and took has been accepted, or was not there. After that, so
+    /// that who sees it sees the kernel's queue without it.
+    pub(crate) fn count_tried(&self) {
+        let tried = self.get(TRIED) + 1;
+        self.word(TRIED).store(tried, Ordering::Release);
+    }
+
+    /// Primary: how many of those that it granted are no longer in the kernel's queue.
+    pub(crate) fn tried(&self) -> u64 {
+        self.word(TRIED).load(Ordering::Acquire)
     }
 
     /// Worker: a connection is about to be taken. Counted before, or the primary would believe for

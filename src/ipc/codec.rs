@@ -32,6 +32,8 @@ const DATA: u8 = 11;
 const TOOK: u8 = 12;
 const READY: u8 = 13;
 const ACCESS_LOG: u8 = 16;
+const QUEUE: u8 = 18;
+const GRANT: u8 = 19;
 const SWEEP: u8 = 20;
 const STICKY: u8 = 17;
 
@@ -94,6 +96,15 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
             out.push(ACCEPT);
             out.extend(listener.to_le_bytes());
             out.push(u8::from(*shared));
+        }
+        Message::Queue { listener } => {
+            out.push(QUEUE);
+            out.extend(listener.to_le_bytes());
+        }
+        Message::Grant { listener, count } => {
+            out.push(GRANT);
+            out.extend(listener.to_le_bytes());
+            out.extend(count.to_le_bytes());
         }
         Message::Listening { listener } => {
             out.push(LISTENING);
@@ -214,6 +225,13 @@ pub(super) fn decode(datagram: &[u8]) -> io::Result<Message> {
         ACCEPT => Message::Accept {
             listener: reader.u32()?,
             shared: reader.bool()?,
+        },
+        QUEUE => Message::Queue {
+            listener: reader.u32()?,
+        },
+        GRANT => Message::Grant {
+            listener: reader.u32()?,
+            count: reader.u32()?,
         },
         LISTENING => Message::Listening {
             listener: reader.u32()?,
@@ -402,6 +420,11 @@ mod tests {
             Message::Accept {
                 listener: 1,
                 shared: false,
+            },
+            Message::Queue { listener: 3 },
+            Message::Grant {
+                listener: 3,
+                count: HAND as u32,
             },
             Message::Listening { listener: u32::MAX },
             Message::ListeningAlone {

@@ -138,7 +138,7 @@ impl Datagrams {
                 let message = codec::decode(&buffer[..length])?;
                 let expected = match &message {
                     Message::Newconn { hand, .. } => hand.len(),
-                    Message::AccessLog => 1,
+                    Message::AccessLog | Message::Queue { .. } => 1,
                     Message::Server { shared, .. } | Message::Accept { shared, .. } => {
                         usize::from(*shared)
                     }

@@ -35,7 +35,7 @@ pub(crate) const HAND_BYTES: usize = 32 * 1024;
 
 /// Changes with the meaning of a message, of a slot of the board, or of both: a primary can only
 /// take over workers that speak its version.
-pub(crate) const VERSION: u32 = 9;
+pub(crate) const VERSION: u32 = 10;
 
 /// A connection under way; its descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +138,8 @@ pub(crate) enum Message {
         ask: Ask,
     },
     /// Primary: you may. With `shared` the listener's descriptor comes along and the worker
-    /// accepts by itself; without, connections will be handed over. (reply to `queryServer`)
+    /// accepts by itself; without, connections will be granted or handed over. (reply to
+    /// `queryServer`)
     Server {
         /// As asked.
         query: u32,
@@ -165,6 +166,20 @@ pub(crate) enum Message {
         listener: u32,
         /// Whether the descriptor is in this message.
         shared: bool,
+    },
+    /// Primary: accept from this listener when you are granted connections there; its descriptor
+    /// comes along. Until it is said that you accept by yourself, or no longer.
+    Queue {
+        /// Which.
+        listener: u32,
+    },
+    /// Primary: so many of the connections that wait at this listener are yours. (`newconn`, one
+    /// at a time and with its descriptor in Node)
+    Grant {
+        /// Which.
+        listener: u32,
+        /// How many; at most [`HAND`].
+        count: u32,
     },
     /// Worker: I listen. (`listening`)
     Listening {
@@ -195,7 +210,8 @@ pub(crate) enum Message {
     Text(Vec<u8>),
     /// Worker: I have begun, and I listen wherever I was to from the start.
     Ready,
-    /// Primary: a hand of connections, one descriptor each. (`newconn`, one at a time in Node)
+    /// Primary: a hand of connections that it has accepted, one descriptor each. (`newconn`, one at
+    /// a time in Node)
     /// Worker: the same back, of connections that wait for their next request.
     Newconn {
         /// The listener that they came in by.

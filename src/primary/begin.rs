@@ -216,6 +216,7 @@ impl Cluster {
             stop_at: None,
             stop_asked: None,
             offer_at: None,
+            grant_at: None,
             inspect_at: None,
             flush_at: None,
             refusing: false,

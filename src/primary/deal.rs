@@ -1,4 +1,5 @@
-//! Connections: accepting them, dealing them out, taking them back.
+//! Connections: accepting them, dealing them out, taking them back. Those that need not be accepted
+//! here are left to `grants`.
 
 use super::hands::Arrival;
 use super::members::Bounds;
@@ -11,7 +12,7 @@ use crate::sys::listener::Listener;
 use std::time::{Duration, Instant};
 
 /// How long connections wait for a worker with room before they are offered again.
-const OFFER_AGAIN: Duration = Duration::from_millis(5);
+pub(super) const OFFER_AGAIN: Duration = Duration::from_millis(5);
 
 /// The same where workers are programs, which say when they have room.
 const OFFER_PROGRAMS_AGAIN: Duration = Duration::from_millis(100);
@@ -20,17 +21,17 @@ const OFFER_PROGRAMS_AGAIN: Duration = Duration::from_millis(100);
 const LAST_DEAL: Duration = Duration::from_secs(5);
 
 /// How often the primary looks after connections that were handed over and not taken.
-const INSPECT: Duration = Duration::from_millis(100);
+pub(super) const INSPECT: Duration = Duration::from_millis(100);
 
 /// Connections that wait, at most, for a worker which is theirs and has its hands full. With more,
 /// each goes to the next one.
 const MOST_LATE: usize = 1024;
 
 /// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 256;
+pub(super) const ACCEPTS_PER_TURN: usize = 256;
 
 impl Primary {
-    /// Accepts as many connections as the workers have room for.
+    /// Accepts as many connections as the workers have room for, or grants them.
     pub(super) fn accept(&mut self, token: usize) {
         let Some(listener) = self.ports.number_of(token) else {
             return;
@@ -52,6 +53,9 @@ impl Primary {
             self.ports.gate.hold(registry, token, until);
             return;
         }
+        if self.ports.is_granted(token, &self.policy) {
+            return self.grant(token, listener, room);
+        }
         // To ask for one more than there are makes a socket and throws it away.
         let queued = self.ports.gate.queued(token).unwrap_or(ACCEPTS_PER_TURN);
         let mut count = 0;
@@ -70,7 +74,7 @@ impl Primary {
     }
 
     /// When connections are to be offered again that nobody has room for, of `listener` or of any.
-    fn offer_again_at(&mut self, listener: Option<u32>) -> Instant {
+    pub(super) fn offer_again_at(&mut self, listener: Option<u32>) -> Instant {
         let now = self.reactor.now();
         if self.rules.program.is_none() || self.stop_asked.is_some() {
             return now + OFFER_AGAIN;
@@ -113,6 +117,7 @@ impl Primary {
             }
             self.waiting.extend(back);
         }
+        self.grant_again();
         self.offer_at = None;
         if !self.waiting.is_empty() {
             let most = MOST_LATE.min(self.rules.most_held / 4);
@@ -214,6 +219,10 @@ impl Primary {
         self.peek_anew();
         // By what counts now; those in the middle of something have a place already.
         for mut arrival in std::mem::take(&mut self.waiting) {
+            if arrival.is_queued() {
+                // Whoever accepts from now on will find it.
+                continue;
+            }
             if arrival.is_fresh() {
                 arrival.affinity = None;
                 self.arrived(arrival);
@@ -283,6 +292,8 @@ impl Primary {
         let now = self.reactor.now();
         let workers = self.members.len();
         log::info!("stopping: {workers} workers finish what they have");
+        // What was not granted yet is accepted here, as is all else that waits.
+        self.waiting.retain(|arrival| !arrival.is_queued());
         // What has come so far is still served; from here on clients are refused. Bounded: more
         // than a queue's length has come after the signal.
         for _ in 0..MAX_BACKLOG {
@@ -296,6 +307,7 @@ impl Primary {
             self.arrived(Arrival::fresh(socket, peer, listener));
         }
         self.end_all_peeks();
+        self.ports.suspend_granted(&self.policy);
         self.ports.close_all(self.reactor.registry());
         self.stop_asked = Some(now);
     }

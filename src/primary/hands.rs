@@ -1,8 +1,9 @@
-//! What one worker has been handed and has not taken yet.
+//! What one worker has been granted or handed and has not taken yet.
 //!
-//! Owns the primary's copies: each is kept until the worker's word on the board says that it took
-//! the connection, or a program has answered, so that what a dead or stopped worker never took goes
-//! to another.
+//! Owns the primary's copies of what was handed over: each is kept until the worker's word on the
+//! board says that it took the connection, or a program has answered, so that what a dead or stopped
+//! worker never took goes to another. What was granted is in the kernel's queue, and goes to another
+//! as well.
 
 use super::rendezvous::Affinity;
 use crate::board::Slot;
@@ -12,10 +13,12 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-/// A connection that the primary holds.
+/// A connection that the primary deals.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub(super) socket: OwnedFd,
+    /// Nothing while it waits in the kernel's queue of its listener, for whom it is granted to to
+    /// accept it. Which one that is nobody knows before.
+    pub(super) socket: Option<OwnedFd>,
     pub(super) handed: Handed,
     /// The listener it came in by.
     pub(super) listener: u32,
@@ -35,12 +38,28 @@ impl Arrival {
     pub(super) fn fresh(socket: OwnedFd, peer: Peer, listener: u32) -> Self {
         let handed = Handed::fresh(peer);
         Self {
-            socket,
+            socket: Some(socket),
             handed,
             listener,
             affinity: None,
             late: false,
         }
+    }
+
+    /// One that waits in the kernel's queue.
+    pub(super) fn queued(listener: u32) -> Self {
+        Self {
+            socket: None,
+            handed: Handed::fresh(Peer::Elsewhere),
+            listener,
+            affinity: None,
+            late: false,
+        }
+    }
+
+    /// Whether it is still in the kernel's queue.
+    pub(super) fn is_queued(&self) -> bool {
+        self.socket.is_none()
     }
 }
 
@@ -61,6 +80,17 @@ pub(super) struct Hand {
     untaken: VecDeque<(Arrival, Instant)>,
     /// How many it was handed in all.
     handed: u64,
+    /// How many of those it was granted, less what was taken back.
+    granted: u64,
+}
+
+/// What a worker may still accept of a listener's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Grants {
+    /// At most so many.
+    pub(super) open: usize,
+    /// Of those, it may have accepted so many already, of this listener or of another.
+    pub(super) in_doubt: usize,
 }
 
 impl Hand {
@@ -69,6 +99,8 @@ impl Hand {
         let before = self.untaken.len();
         self.untaken.extend(arrivals.map(|arrival| (arrival, now)));
         self.handed += (self.untaken.len() - before) as u64;
+        let new = self.untaken.iter().skip(before);
+        self.granted += new.filter(|(arrival, _)| arrival.is_queued()).count() as u64;
     }
 
     /// Lets go of what the worker has taken by now.
@@ -76,6 +108,24 @@ impl Hand {
         let left = self.handed.saturating_sub(slot.taken());
         while self.untaken.len() as u64 > left {
             self.untaken.pop_front();
+        }
+    }
+
+    /// What the worker may still accept of the queue of `listener`: never less than what it will,
+    /// whatever it does meanwhile.
+    pub(super) fn grants(&mut self, listener: u32, slot: &Slot) -> Grants {
+        // In this order: what is counted as tried was counted as taken before.
+        let tried = slot.tried();
+        self.settle(slot);
+        let (mut untaken, mut open) = (0, 0);
+        for (arrival, _) in self.untaken.iter().filter(|(one, _)| one.is_queued()) {
+            untaken += 1;
+            open += usize::from(arrival.listener == listener);
+        }
+        let in_doubt = self.granted.saturating_sub(untaken + tried) as usize;
+        Grants {
+            open: open + in_doubt,
+            in_doubt,
         }
     }
 
@@ -111,9 +161,15 @@ impl Hand {
     }
 
     /// One that goes on where another was.
-    pub(super) fn resumed(handed: u64, untaken: Vec<Arrival>, now: Instant) -> Self {
+    pub(super) fn resumed(handed: u64, untaken: Vec<Arrival>, slot: &Slot, now: Instant) -> Self {
+        let queued = untaken.iter().filter(|arrival| arrival.is_queued()).count();
         let untaken = untaken.into_iter().map(|arrival| (arrival, now)).collect();
-        Self { untaken, handed }
+        Self {
+            untaken,
+            handed,
+            // Of those in doubt at that moment one more is granted than there are.
+            granted: slot.tried() + queued as u64,
+        }
     }
 
     /// Whether it has one that would be as well off with another worker.
@@ -134,7 +190,9 @@ impl Hand {
         if self.untaken.is_empty() || !slot.take_back(taken, self.handed) {
             return Vec::new();
         }
-        self.untaken.drain(..).map(|(arrival, _)| arrival).collect()
+        let back: Vec<_> = self.untaken.drain(..).map(|(arrival, _)| arrival).collect();
+        self.granted -= back.iter().filter(|arrival| arrival.is_queued()).count() as u64;
+        back
     }
 
     /// What a worker that is gone never took.
@@ -178,6 +236,44 @@ mod tests {
         hand.add(arrivals(2), now);
         assert!(slot.take(5));
         assert_eq!(hand.into_untaken(&slot).len(), 1);
+    }
+
+    #[test]
+    fn what_was_granted_counts_until_it_is_accepted() {
+        let slot = Board::new().unwrap().slot(0);
+        let now = Instant::now();
+        let mut hand = Hand::default();
+        let queued = |count, listener| (0..count).map(move |_| Arrival::queued(listener));
+        let grants = |open, in_doubt| Grants { open, in_doubt };
+        // Others among them are not of the queue, nor are those of another one.
+        hand.add(queued(2, 7).chain(arrivals(1)).chain(queued(3, 8)), now);
+        assert_eq!(hand.grants(7, &slot), grants(2, 0));
+        assert_eq!(hand.grants(8, &slot), grants(3, 0));
+        // Taken, it may have been accepted or not, and who knows of which.
+        assert!(slot.take(0));
+        assert_eq!(hand.grants(7, &slot), grants(2, 1));
+        assert_eq!(hand.grants(8, &slot), grants(4, 1));
+        slot.count_tried();
+        assert_eq!(hand.grants(7, &slot), grants(1, 0));
+        assert!(slot.take(1) && slot.take(2));
+        slot.count_tried();
+        assert_eq!(hand.grants(7, &slot), grants(0, 0));
+        assert_eq!(hand.len(), 3);
+        // What is taken back is nobody's.
+        let back = hand.take_back(&slot);
+        assert!(back.len() == 3 && back.iter().all(Arrival::is_queued));
+        assert_eq!(hand.grants(8, &slot), grants(0, 0));
+        // The next program goes on with it.
+        hand.add(queued(2, 8), now);
+        let (handed, untaken) = hand.parts();
+        let untaken = untaken.map(|arrival| Arrival::queued(arrival.listener));
+        let mut next = Hand::resumed(handed, untaken.collect(), &slot, now);
+        assert_eq!(next.grants(8, &slot), grants(2, 0));
+        assert!(slot.take(6));
+        assert_eq!(next.grants(8, &slot), grants(2, 1));
+        slot.count_tried();
+        assert_eq!(next.grants(8, &slot), grants(1, 0));
+        assert_eq!(next.into_untaken(&slot).len(), 1);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::sorted::SortedMap;
 use crate::sys::proc;
 use crate::worker::{Seat, WorkerId};
 use std::io;
+use std::time::Duration;
 
 /// How executing fails where there is no such program, or none that this system or user can execute.
 const NEVER_EXECUTED: [io::ErrorKind; 3] = [
@@ -242,6 +243,8 @@ impl Primary {
             );
         }
         self.waiting.extend(untaken);
+        // It may have been about to accept one that still waits.
+        self.grant_again_in(Duration::ZERO);
         self.drop_hopeless();
         self.last_exit = format!("worker {id} (pid {pid}) died: {how}");
         let (code, signal) = exit.numbers();

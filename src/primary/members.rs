@@ -8,7 +8,7 @@ mod dealing;
 pub(super) use dealing::Bounds;
 
 use super::handle::WorkerHandle;
-use super::hands::{Arrival, Hand};
+use super::hands::{Arrival, Grants, Hand};
 use super::program;
 use super::vessel::{Carrier, Exit};
 use crate::board::Slot;
@@ -303,22 +303,29 @@ impl Member {
         self.hand.room(most).min(free)
     }
 
-    /// Hands it `pile`; gives back what it could not be handed.
+    /// Hands it `pile`, or grants it what of that is queued; gives back what could not be.
     fn hand_over(&mut self, mut pile: Vec<Arrival>, now: Instant) -> Vec<Arrival> {
         while let Some(first) = pile.first() {
-            let listener = first.listener;
+            let (listener, queued) = (first.listener, first.is_queued());
             let mut bytes = 0;
             let together = pile.iter().take_while(|arrival| {
                 bytes += arrival.handed.bytes.len();
-                arrival.listener == listener && bytes <= HAND_BYTES
+                (arrival.listener, arrival.is_queued()) == (listener, queued) && bytes <= HAND_BYTES
             });
             let count = together.count().max(1);
             let hand = pile[..count].iter();
-            let message = Message::Newconn {
-                listener,
-                hand: hand.clone().map(|arrival| arrival.handed.clone()).collect(),
+            let sockets = hand.clone().filter_map(|arrival| arrival.socket.as_ref());
+            let sockets: Vec<_> = sockets.map(AsFd::as_fd).collect();
+            let message = match queued {
+                true => Message::Grant {
+                    listener,
+                    count: count as u32,
+                },
+                false => Message::Newconn {
+                    listener,
+                    hand: hand.map(|arrival| arrival.handed.clone()).collect(),
+                },
             };
-            let sockets: Vec<_> = hand.map(|arrival| arrival.socket.as_fd()).collect();
             match self.channel.try_send(&message, &sockets) {
                 Ok(()) => self.hand.add(pile.drain(..count), now),
                 Err(error) => {
@@ -370,6 +377,17 @@ impl Members {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What all of them may still accept of the queue of `listener`; see [`Hand::grants`].
+    pub(super) fn grants(&mut self, listener: u32) -> Grants {
+        let mut all = Grants::default();
+        for member in self.0.values_mut() {
+            let one = member.hand.grants(listener, &member.slot);
+            all.open += one.open;
+            all.in_doubt += one.in_doubt;
+        }
+        all
     }
 
     /// Ends all of them, for a primary that gives up.

@@ -23,6 +23,7 @@ mod deal;
 mod edge;
 mod error;
 mod event;
+mod grants;
 mod handle;
 mod hands;
 mod life;
@@ -201,6 +202,8 @@ struct Primary {
     peeks: Peeks,
     /// When to offer them again.
     offer_at: Option<Instant>,
+    /// When to look at the kernel's queues again.
+    grant_at: Option<Instant>,
     /// When to look for connections that were handed over and not taken.
     inspect_at: Option<Instant>,
     /// When to say again what a worker had no room for.
@@ -348,6 +351,7 @@ impl Primary {
             self.stop_at,
             self.wishes.held_until,
             self.offer_at,
+            self.grant_at,
             self.peeks.deadline(),
             self.inspect_at,
             self.flush_at,

@@ -155,7 +155,9 @@ struct Shy {
 impl Shy {
     /// Nothing is waited for any more, whoever else will have a copy.
     fn leaves(&self, registry: &mio::Registry) {
-        if let Err(error) = deregister(registry, &self.arrival.socket) {
+        if let Some(socket) = &self.arrival.socket
+            && let Err(error) = deregister(registry, socket)
+        {
             log::error!("a connection cannot be forgotten: {error}");
         }
     }
@@ -201,7 +203,9 @@ impl Peeks {
 
     fn add(&mut self, registry: &mio::Registry, shy: Shy) -> Result<(), Box<Shy>> {
         let token = PEEKED + self.count;
-        if let Err(error) = register(registry, &shy.arrival.socket, token) {
+        if let Some(socket) = &shy.arrival.socket
+            && let Err(error) = register(registry, socket, token)
+        {
             log::warn!("a connection cannot be waited for: {error}");
             return Err(Box::new(shy));
         }
@@ -269,29 +273,31 @@ impl Primary {
     fn look(&mut self, arrival: &Arrival, seen: usize) -> (Seen, usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let window = buffer.len().min(MOST_BYTES + MAX_PROXY_BLOCK + SHORT_HEAD);
-        let looked = match self.sought(arrival.handed.peer) {
-            None => (Seen::Whose(None), seen),
-            Some(sought) => match socket::peek(arrival.socket.as_fd(), &mut buffer[..window]) {
-                Ok(0) => (Seen::Whose(None), seen),
-                Ok(count) => {
-                    // A long head cannot say more without a line end, unless it is too long.
-                    let new = &buffer[seen.min(count)..count];
-                    let long = SHORT_HEAD..sought.limits.bytes;
-                    let no_line = memchr::memchr(b'\n', new).is_none();
-                    match seen > 0 && no_line && !sought.announced && long.contains(&count) {
-                        // It may be one that its worker takes, but it says too late whose it is.
-                        _ if count >= MOST_BYTES && no_line => (Seen::Whose(None), count),
-                        true => (Seen::Partial, count),
-                        false => match sought.look(&buffer[..count]) {
-                            Seen::Partial if count >= MOST_BYTES => (Seen::Whose(None), count),
-                            seen => (seen, count),
-                        },
+        let looked = match (self.sought(arrival.handed.peer), &arrival.socket) {
+            (None, _) | (_, None) => (Seen::Whose(None), seen),
+            (Some(sought), Some(socket)) => {
+                match socket::peek(socket.as_fd(), &mut buffer[..window]) {
+                    Ok(0) => (Seen::Whose(None), seen),
+                    Ok(count) => {
+                        // A long head cannot say more without a line end, unless it is too long.
+                        let new = &buffer[seen.min(count)..count];
+                        let long = SHORT_HEAD..sought.limits.bytes;
+                        let no_line = memchr::memchr(b'\n', new).is_none();
+                        match seen > 0 && no_line && !sought.announced && long.contains(&count) {
+                            // It may be one that its worker takes, but it says too late whose it is.
+                            _ if count >= MOST_BYTES && no_line => (Seen::Whose(None), count),
+                            true => (Seen::Partial, count),
+                            false => match sought.look(&buffer[..count]) {
+                                Seen::Partial if count >= MOST_BYTES => (Seen::Whose(None), count),
+                                seen => (seen, count),
+                            },
+                        }
                     }
+                    Err(error) if socket::would_block(&error) => (Seen::Partial, seen),
+                    // The worker will find out.
+                    Err(_) => (Seen::Whose(None), seen),
                 }
-                Err(error) if socket::would_block(&error) => (Seen::Partial, seen),
-                // The worker will find out.
-                Err(_) => (Seen::Whose(None), seen),
-            },
+            }
         };
         self.buffer = buffer;
         looked

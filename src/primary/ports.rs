@@ -3,7 +3,7 @@
 //! Owns every listening socket, for the life of the cluster: workers get copies. So a policy can
 //! change, and a worker can die, without a connection being lost with a socket. Under `reuseport` a
 //! listener has one socket a place; what has no worker that serves, the primary accepts from. Which
-//! socket is whose is left to `split`.
+//! socket is whose, and who accepts from it, is left to `split`.
 
 mod asked;
 mod bind;
@@ -48,6 +48,8 @@ pub(super) struct Port {
     pub(super) beside: SortedMap<usize, usize>,
     /// It can have no other sockets.
     alone: bool,
+    /// The kernel tells how many wait in its queue.
+    counted: bool,
     pub(super) steering: Steering,
     /// Who listens there.
     pub(super) users: SortedSet<WorkerId>,
@@ -67,6 +69,7 @@ impl Port {
             first,
             beside: SortedMap::new(),
             alone: false,
+            counted: false,
             steering: Steering::default(),
             users: SortedSet::new(),
             data: None,
@@ -179,9 +182,11 @@ impl Ports {
         let number = self.next_number;
         let address = listener.address().clone();
         let alone = listener.is_inherited() || matches!(address, Address::Unix(_));
+        let counted = listener.queued().is_some();
         let first = self.keep(registry, listener, number)?;
         Ok(self.enter(Port {
             alone,
+            counted,
             ..Port::new(number, address, first, ask)
         }))
     }

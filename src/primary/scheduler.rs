@@ -33,8 +33,9 @@ const LONGEST_NAME: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchedulingPolicy {
-    /// The primary accepts and deals them out in turn (Node's `SCHED_RR`): equal shares, and a
-    /// worker that stands still is passed over.
+    /// The primary deals them out in turn (Node's `SCHED_RR`): equal shares, and a worker that
+    /// stands still is passed over. At TCP ports workers accept as many as they are dealt; at unix
+    /// sockets, and for programs, the primary accepts and hands over.
     #[default]
     RoundRobin,
     /// Every worker accepts from the shared listener by itself (Node's `SCHED_NONE`): no work for
@@ -45,7 +46,8 @@ pub enum SchedulingPolicy {
     /// what waits at a worker that dies or stands still goes to another. Unix sockets and
     /// inherited ones are shared instead.
     ReusePort,
-    /// The primary accepts and deals each connection to the worker that has the fewest open.
+    /// As [`SchedulingPolicy::RoundRobin`], but each connection goes to the worker that has the
+    /// fewest open.
     LeastConnections,
     /// The primary accepts and deals each client, by its address, to the worker at one place as
     /// long as there is one. Where a place is lost or added, only the clients that were or will be
@@ -93,6 +95,11 @@ impl SchedulingPolicy {
     /// Whether each worker accepts from a socket of its own, where that can be.
     pub(super) fn splits(&self) -> bool {
         matches!(self, Self::ReusePort | Self::StickyIpReusePort)
+    }
+
+    /// Whether any connection may be anybody's whose turn it is, so that nothing need be known of it.
+    pub(super) fn grants(&self) -> bool {
+        matches!(self, Self::RoundRobin | Self::LeastConnections)
     }
 
     /// Whether the kernel chooses the socket by the client's address, where it can.

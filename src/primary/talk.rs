@@ -198,7 +198,7 @@ impl Primary {
                 let place = Affinity::of_place(member.place);
                 let arrivals = with.into_iter().zip(hand);
                 let arrivals = arrivals.map(|(socket, handed)| Arrival {
-                    socket,
+                    socket: Some(socket),
                     handed,
                     listener,
                     affinity: Some(place),
@@ -222,6 +222,8 @@ impl Primary {
             Message::Server { .. }
             | Message::Refused { .. }
             | Message::Accept { .. }
+            | Message::Queue { .. }
+            | Message::Grant { .. }
             | Message::Sticky { .. }
             | Message::AccessLog
             | Message::Sweep => {
@@ -305,7 +307,12 @@ impl Primary {
         if member.is_program() && socket.is_some() {
             member.shares.insert(number);
         }
-        match member.channel.send(&message, socket.as_slice()) {
+        let mut sent = member.channel.send(&message, socket.as_slice());
+        if let Some(queue) = self.ports.queue(number, &self.policy) {
+            let message = Message::Queue { listener: number };
+            sent = sent.and_then(|()| member.channel.send(&message, &[queue]));
+        }
+        match sent {
             Ok(()) => {}
             // It has ended by itself, or is about to: how, it should say by itself too.
             Err(error) if is_gone(&error) => log::debug!("{member} gets no listener: {error}"),
@@ -334,6 +341,9 @@ impl Primary {
                 .socket(registry, listener, member.place, &self.policy);
             let shared = socket.is_some();
             member.say_with(&Message::Accept { listener, shared }, socket.as_slice());
+            if let Some(queue) = self.ports.queue(listener, &self.policy) {
+                member.say_with(&Message::Queue { listener }, &[queue]);
+            }
         }
     }
 

@@ -4,7 +4,8 @@ use super::gate::{Accepted, BURST, Burst};
 use super::{Handed, Server};
 use crate::net::Gathering;
 use crate::net::token::LISTENERS;
-use crate::sys::listener::Peer;
+use crate::sys::listener::{Listener, Peer};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,24 @@ impl Server {
         if self.full.is_due(self.turn.now) {
             log::warn!("no room for more connections; accepting goes on when one ends");
         }
+    }
+
+    /// Accepts one connection from the queue of a listener that others accept from as well.
+    ///
+    /// # Errors
+    ///
+    /// As accept(2); `WouldBlock` where there is none.
+    pub(crate) fn accept_from(
+        &mut self,
+        registry: &mio::Registry,
+        queue: &Listener,
+        listener: u32,
+    ) -> io::Result<()> {
+        let (socket, peer) = queue.accept()?;
+        let handed = Handed::fresh(peer, listener);
+        self.open(registry, socket, handed, false);
+        self.pause_when_full(registry);
+        Ok(())
     }
 
     /// Takes a connection that somebody else accepted and may still hold a copy of.

@@ -3,13 +3,13 @@
 //! Owns when to accept and when to pause: at the limit of connections, and when descriptors have
 //! run out, where trying again at once would spin.
 
-use crate::net::{deregister, register_listener, register_once};
+use crate::net::{deregister, register, register_listener, register_once};
 use crate::sys::listener::{Listener, Peer};
 use crate::sys::socket;
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// Connections accepted at one event. More would let the loop that wakes first take all of a
@@ -35,6 +35,8 @@ struct Entry {
     token: usize,
     /// Whether this loop accepts from it at all.
     open: bool,
+    /// This loop only counts what waits, and says who is to accept it.
+    counted: bool,
     /// Others accept from it; this loop wants to know when there is something.
     watched: bool,
     registered: Registered,
@@ -90,8 +92,10 @@ enum Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Registered {
     No,
-    /// Of each.
+    /// While there are any.
     Always,
+    /// Of each new one.
+    Each,
     /// Of the next one.
     Once,
 }
@@ -101,6 +105,7 @@ impl Entry {
     fn register(&mut self, registry: &mio::Registry, paused: bool) -> io::Result<()> {
         let wanted = match (self.open, self.watched) {
             _ if paused || self.held != Held::No => Registered::No,
+            (true, _) if self.counted => Registered::Each,
             (true, _) => Registered::Always,
             (false, true) => Registered::Once,
             (false, false) => Registered::No,
@@ -116,8 +121,15 @@ impl Entry {
         match wanted {
             Registered::No => Ok(()),
             Registered::Always => register_listener(registry, self, self.token),
+            Registered::Each => register(registry, self, self.token),
             Registered::Once => register_once(registry, self, self.token, false),
         }
+    }
+}
+
+impl AsRawFd for Entry {
+    fn as_raw_fd(&self) -> RawFd {
+        self.listener.as_fd().as_raw_fd()
     }
 }
 
@@ -173,6 +185,7 @@ impl Gate {
             listener,
             token,
             open,
+            counted: false,
             watched: false,
             registered: Registered::No,
             held: Held::No,
@@ -193,6 +206,18 @@ impl Gate {
         }
     }
 
+    /// Has the loop told once of each connection that comes to the open listener with `token`, rather
+    /// than for as long as any waits; or no longer.
+    pub(crate) fn set_counted(&mut self, registry: &mio::Registry, token: usize, counted: bool) {
+        let paused = self.paused;
+        let entry = self.entries.get_mut(&token);
+        if let Some(entry) = entry
+            && mem::replace(&mut entry.counted, counted) != counted
+        {
+            resumed(entry.register(registry, paused));
+        }
+    }
+
     /// Whether this loop accepts from the listener with `token`.
     pub(crate) fn is_open(&self, token: usize) -> bool {
         self.entries.get(&token).is_some_and(|entry| entry.open)
@@ -208,7 +233,7 @@ impl Gate {
         };
         let watched = match entry.registered {
             Registered::Once => register_once(registry, entry, token, true),
-            Registered::Always | Registered::No => {
+            Registered::Always | Registered::Each | Registered::No => {
                 entry.watched = true;
                 entry.register(registry, paused)
             }

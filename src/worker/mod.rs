@@ -21,6 +21,7 @@ use crate::net::token::{FIRST, LISTENERS};
 use crate::net::{Reactor, register, register_reader};
 use crate::server::{EdgeSettings, Limits, Server};
 use crate::sorted::SortedMap;
+use crate::sys::listener::Listener;
 use crate::sys::privilege::Identity;
 use crate::sys::signal::{SIGQUIT, SIGTERM, SignalFd};
 use std::collections::VecDeque;
@@ -169,7 +170,9 @@ struct Life {
     inbox: Inbox,
     /// Pieces that are in `early`, and so not taken yet.
     owed: u32,
-    /// Connections that the primary has handed over, taken or not.
+    /// The listeners that it accepts from when it is granted connections there.
+    queues: SortedMap<u32, Listener>,
+    /// Connections that the primary has granted or handed over, taken or not.
     handed: u64,
     /// It has asked the primary to deal to others.
     leaving: bool,
@@ -237,6 +240,7 @@ impl Life {
             early_bytes: 0,
             inbox: Inbox::default(),
             owed: 0,
+            queues: SortedMap::new(),
             handed: 0,
             leaving: false,
             more: false,
@@ -343,6 +347,8 @@ impl Life {
         for number in 0..self.exclusive {
             self.server.unlink(LISTENERS + EXCLUSIVE + number);
         }
+        // Nothing more is granted, and who has a copy keeps the queue open.
+        self.queues = SortedMap::new();
         self.server.drain(self.reactor.registry(), hand_back);
         if self.ending.is_none() {
             log::debug!("worker {} is ending: {reason:?}", self.worker.id());

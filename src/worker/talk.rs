@@ -9,6 +9,7 @@ use crate::net::token::LISTENERS;
 use crate::net::{Listen, deregister, url};
 use crate::server::{self, sticky::Sticky};
 use crate::sys::listener::{Address, Listener};
+use crate::sys::socket;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -112,12 +113,8 @@ impl Life {
                 if error.kind() == io::ErrorKind::InvalidData
                     || error.raw_os_error() == Some(libc::EMFILE) =>
             {
-                log::error!(
-                    "worker {} makes room for another: {error}",
-                    self.worker.id()
-                );
                 self.lost_count = true;
-                self.leave()
+                self.make_room(&error)
             }
             Err(error) => Err(error),
         }
@@ -144,6 +141,12 @@ impl Life {
                 self.answered(query, Err(error));
             }
             Message::Accept { listener, .. } => self.accept_by_itself(listener, with)?,
+            Message::Queue { listener } => {
+                for fd in with {
+                    self.queues.insert(listener, Listener::from_fd(fd)?);
+                }
+            }
+            Message::Grant { listener, count } => self.accept_granted(listener, count)?,
             Message::Newconn { listener, hand } => self.take(listener, hand, with),
             Message::Disconnect { hand_back, more } => {
                 self.more = more;
@@ -204,10 +207,12 @@ impl Life {
         crate::app::ws::deliver_topic(publication.topic(), publication.bytes());
     }
 
-    /// With a descriptor this worker accepts by itself from then on, without one no longer.
+    /// With a descriptor this worker accepts by itself from then on, without one no longer; nor what
+    /// it is granted, until it gets that anew.
     fn accept_by_itself(&mut self, listener: u32, with: Vec<OwnedFd>) -> io::Result<()> {
         let token = LISTENERS + listener as usize;
         let registry = self.reactor.registry();
+        self.queues.remove(&listener);
         if with.is_empty() {
             self.server.unlisten(registry, token);
         }
@@ -236,6 +241,45 @@ impl Life {
                 self.server.adopt(self.reactor.registry(), socket, handed);
             }
         }
+    }
+
+    /// Accepts `count` connections from the kernel's queue of `listener`, if they are there.
+    fn accept_granted(&mut self, listener: u32, count: u32) -> io::Result<()> {
+        let mut failure = None;
+        for _ in 0..count {
+            let sequence = self.handed;
+            self.handed += 1;
+            self.slot.opening();
+            // What the primary took back is another's by now.
+            if self.lost_count || !self.slot.take(sequence) {
+                continue;
+            }
+            let queue = self.queues.get(&listener).filter(|_| failure.is_none());
+            if let Some(queue) = queue {
+                let registry = self.reactor.registry();
+                let accepted = self.server.accept_from(registry, queue, listener);
+                // The client has gone, or another program has accepted it.
+                failure = accepted.err().filter(|error| !socket::would_block(error));
+            }
+            self.slot.count_tried();
+        }
+        let Some(error) = failure else {
+            return Ok(());
+        };
+        // What waits still does, and the primary will see it.
+        if error.raw_os_error() == Some(libc::EMFILE) {
+            return self.make_room(&error);
+        }
+        let id = self.worker.id();
+        log::error!("worker {id} cannot accept: {error}");
+        Ok(())
+    }
+
+    /// Descriptors have run out: finishes what it has and goes.
+    fn make_room(&mut self, error: &io::Error) -> io::Result<()> {
+        let id = self.worker.id();
+        log::error!("worker {id} makes room for another: {error}");
+        self.leave()
     }
 
     fn answered(&mut self, query: u32, outcome: io::Result<String>) {

@@ -102,41 +102,39 @@ both_modes! {
     }
 }
 
-#[test]
-fn workers_under_round_robin_share_nothing() {
-    let server = Server::start(Mode::Processes, &["--workers", "4"]);
+/// Starts four workers, connects clients, and waits until each socket is in one process, but for
+/// those that `shared` names.
+fn nothing_else_is_shared(schedule: &str, shared: impl Fn(SocketAddr) -> Option<String>) {
+    let server = Server::start(Mode::Processes, &["--workers", "4", "--schedule", schedule]);
     let address = server.address();
     let _clients: Vec<_> = (0..40).map(|_| Client::greeted(address)).collect();
-    let listener = watch::listener(address);
-    assert!(watch::sockets(server.pid()).contains(&listener));
+    assert!(watch::sockets(server.pid()).contains(&watch::listener(address)));
     let mut pids = vec![server.pid()];
     pids.extend(server.workers().iter().map(|worker| worker.pid));
+    let shared = shared(address);
     // The primary lets go of what it handed over a moment after.
-    wait_until("every socket in one process", || {
-        let all: Vec<_> = pids.iter().map(|&pid| watch::sockets(pid)).collect();
+    wait_until("every other socket in one process", || {
+        let mut all: Vec<_> = pids.iter().map(|&pid| watch::sockets(pid)).collect();
+        let everywhere = |socket| all.iter_mut().all(|sockets| sockets.remove(socket));
+        let have = shared.as_ref().is_none_or(everywhere);
         let disjoint = |index: usize| {
             let others = &all[index + 1..];
             others.iter().all(|other| all[index].is_disjoint(other))
         };
-        (0..all.len()).all(disjoint)
+        have && (0..all.len()).all(disjoint)
     });
+    server.stop();
 }
 
 #[test]
-fn workers_under_shared_share_the_listener() {
-    let server = Server::start(Mode::Processes, &["--workers", "4", "--schedule", "shared"]);
-    let address = server.address();
-    let _clients: Vec<_> = (0..40).map(|_| Client::greeted(address)).collect();
-    let listener = watch::listener(address);
-    let mut pids = vec![server.pid()];
-    pids.extend(server.workers().iter().map(|worker| worker.pid));
-    let all: Vec<_> = pids.iter().map(|&pid| watch::sockets(pid)).collect();
-    for (index, sockets) in all.iter().enumerate() {
-        assert!(sockets.contains(&listener));
-        for other in &all[index + 1..] {
-            let shared: Vec<_> = sockets.intersection(other).collect();
-            assert_eq!(shared, [&listener]);
-        }
+fn workers_that_are_handed_connections_share_nothing() {
+    nothing_else_is_shared("sticky-ip", |_| None);
+}
+
+#[test]
+fn workers_that_accept_share_the_listener() {
+    for schedule in ["rr", "least-connections", "shared"] {
+        nothing_else_is_shared(schedule, |address| Some(watch::listener(address)));
     }
 }
 

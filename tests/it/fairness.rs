@@ -273,12 +273,12 @@ fn what_a_stopped_worker_was_handed_goes_to_others() {
     server.stop();
 }
 
-#[test]
-fn a_worker_out_of_descriptors_waits_for_one() {
-    let server = Server::start(Mode::Processes, &["--workers", "1", "--schedule", "shared"]);
+/// Has the only worker run out of descriptors, until it `says` so: the worker, a connection that it
+/// has, and clients that have asked, not all of whom it could accept.
+fn out_of_descriptors(server: &Server, says: &str) -> (Worker, Client, Vec<Client>) {
     let address = server.address();
     let worker = server.wait_for_workers(1)[0];
-    let (mut first, _) = Client::greeted(address);
+    let (first, _) = Client::greeted(address);
     let highest = watch::descriptors(worker.pid).last().unwrap().0;
     // From outside, since the command keeps its own limits out of reach.
     let limit = format!("--nofile={}", highest + 4);
@@ -293,10 +293,15 @@ fn a_worker_out_of_descriptors_waits_for_one() {
         client.ask("/").unwrap();
         clients.push(client);
         let log = server.log.all();
-        log[mark..]
-            .iter()
-            .any(|line| line.contains("accepting pauses"))
+        log[mark..].iter().any(|line| line.contains(says))
     });
+    (worker, first, clients)
+}
+
+#[test]
+fn a_worker_out_of_descriptors_waits_for_one() {
+    let server = Server::start(Mode::Processes, &["--workers", "1", "--schedule", "shared"]);
+    let (worker, mut first, clients) = out_of_descriptors(&server, "accepting pauses");
     let before = watch::ticks(worker.pid);
     assert_eq!(first.get("/slow?ms=1000").unwrap().status, 200);
     let spent = watch::ticks(worker.pid) - before;
@@ -309,6 +314,20 @@ fn a_worker_out_of_descriptors_waits_for_one() {
         assert_eq!(client.receive().unwrap().status, 200);
     }
     assert_eq!(first.get("/").unwrap().status, 200);
-    Client::greeted(address);
+    Client::greeted(server.address());
     server.stop();
+}
+
+#[test]
+fn a_worker_out_of_descriptors_is_replaced_where_it_is_dealt_to() {
+    for schedule in ["rr", "sticky-ip"] {
+        let server = Server::start(Mode::Processes, &["--workers", "1", "--schedule", schedule]);
+        let (worker, mut first, clients) = out_of_descriptors(&server, "makes room for another");
+        for mut client in clients {
+            assert_eq!(client.receive().unwrap().status, 200);
+        }
+        let successor = first.get("/").unwrap().who();
+        assert_ne!(successor, worker.name(Mode::Processes));
+        server.stop();
+    }
 }

@@ -344,6 +344,8 @@ impl Lines {
             | Message::Mine(_)
             | Message::AccessLog
             | Message::Accept { .. }
+            | Message::Queue { .. }
+            | Message::Grant { .. }
             | Message::Data(_)
             | Message::Took(_)
             | Message::Newconn { .. }

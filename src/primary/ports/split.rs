@@ -44,6 +44,8 @@ impl Steering {
 enum Way {
     /// The primary accepts and deals.
     Dealt,
+    /// The primary counts what waits and says who accepts how many of them.
+    Granted,
     /// All accept from the first socket.
     Shared,
     /// Each accepts from its own socket.
@@ -56,6 +58,7 @@ impl Port {
             _ if self.datagrams.is_some() => Way::Shared,
             SchedulingPolicy::Shared => Way::Shared,
             policy if policy.steers() && self.is_steered() => Way::Split,
+            policy if policy.grants() && self.counted => Way::Granted,
             policy if policy.steers() || !policy.splits() => Way::Dealt,
             _ if self.alone => Way::Shared,
             _ => Way::Split,
@@ -118,7 +121,7 @@ impl Ports {
             return Some(socket.as_fd());
         }
         let token = match port.way(policy) {
-            Way::Dealt => return None,
+            Way::Dealt | Way::Granted => return None,
             Way::Shared => port.first,
             // The first one also where another could not be made.
             Way::Split => *port.beside.get(&place).unwrap_or(&port.first),
@@ -127,6 +130,51 @@ impl Ports {
         let open = !self.closed.contains(&token);
         let listener = open.then(|| self.gate.listener(token)).flatten();
         listener.map(AsFd::as_fd)
+    }
+
+    /// The socket that workers accept from as many as they are granted, if the policy has it so.
+    pub(in crate::primary) fn queue(
+        &self,
+        number: u32,
+        policy: &SchedulingPolicy,
+    ) -> Option<BorrowedFd<'_>> {
+        let port = self.ports.get(&number)?;
+        let granted = self.way(port, policy) == Way::Granted && !self.closed.contains(&port.first);
+        let listener = granted.then(|| self.gate.listener(port.first)).flatten();
+        listener.map(AsFd::as_fd)
+    }
+
+    /// The tokens of all such sockets.
+    pub(in crate::primary) fn granted(&self, policy: &SchedulingPolicy) -> Vec<usize> {
+        let ports = self.ports.values();
+        let granted = ports.filter(|port| self.queue(port.number, policy).is_some());
+        granted.map(|port| port.first).collect()
+    }
+
+    /// Whether the one with `token` is such a socket.
+    pub(in crate::primary) fn is_granted(&self, token: usize, policy: &SchedulingPolicy) -> bool {
+        let port = self.by_token.get(&token);
+        let port = port.and_then(|number| self.ports.get(number));
+        port.is_some_and(|port| port.first == token && self.way(port, policy) == Way::Granted)
+    }
+
+    /// Has no more connections come to such sockets, of which workers have copies.
+    pub(in crate::primary) fn suspend_granted(&self, policy: &SchedulingPolicy) {
+        for token in self.granted(policy) {
+            if let Some(listener) = self.gate.listener(token)
+                && let Err(error) = listener.suspend()
+            {
+                log::warn!("{} cannot be closed: {error}", listener.address());
+            }
+        }
+    }
+
+    /// Programs know no grants, and are dealt what the primary accepts.
+    fn way(&self, port: &Port, policy: &SchedulingPolicy) -> Way {
+        match port.way(policy) {
+            Way::Granted if self.keeps => Way::Dealt,
+            way => way,
+        }
     }
 
     /// Makes a listener's sockets for all places up to `place`: in their order, as the kernel
@@ -261,12 +309,14 @@ impl Ports {
             self.steer(number, policy);
         }
         for port in self.ports.values() {
-            let way = port.way(policy);
+            let way = self.way(port, policy);
             let others = |place: usize| way == Way::Split && serves(port.number, place);
             let first = match way {
                 Way::Shared => self.dealt.contains(&port.number),
-                Way::Dealt | Way::Split => !others(0),
+                Way::Dealt | Way::Granted | Way::Split => !others(0),
             };
+            let counted = way == Way::Granted;
+            self.gate.set_counted(registry, port.first, counted);
             self.gate.set_open(registry, port.first, first);
             for (place, token) in port.beside.iter() {
                 self.gate.set_open(registry, *token, !others(*place));

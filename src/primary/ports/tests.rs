@@ -253,6 +253,47 @@ fn what_the_kernel_cannot_choose_for_is_left_to_the_primary() {
 }
 
 #[test]
+fn workers_accept_what_they_are_granted_where_the_kernel_counts() {
+    use SchedulingPolicy::{LeastConnections, ReusePort, RoundRobin, Shared, StickyIp};
+    let mut reactor = Reactor::new().unwrap();
+    let mut ports = Ports::new();
+    let name = format!("mcluster-queue-{}.sock", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let words = ["127.0.0.1:0".to_owned(), format!("unix:{}", path.display())];
+    for words in words {
+        let listener = words.parse::<Listen>().unwrap().bind().unwrap();
+        ports.add(reactor.registry(), listener, words).unwrap();
+    }
+    let (tcp, unix) = (0, 1);
+    for policy in [RoundRobin, LeastConnections] {
+        assert!(ports.queue(tcp, &policy).is_some());
+        assert_eq!(ports.granted(&policy), [LISTENERS]);
+        assert!(ports.queue(unix, &policy).is_none(), "{policy}");
+        let own = ports.socket(reactor.registry(), tcp, 0, &policy);
+        assert!(own.is_none(), "nobody accepts by himself");
+    }
+    for policy in [Shared, ReusePort, StickyIp] {
+        assert!(ports.granted(&policy).is_empty(), "{policy}");
+    }
+    // It is told of each, however many wait.
+    ports.mind(reactor.registry(), &RoundRobin, |_, _| false);
+    let address = ports.get(tcp).unwrap().address.to_string();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(TcpStream::connect(&address).unwrap());
+        reactor.wait(None).unwrap();
+        assert_eq!(reactor.ready().count(), 1);
+        let now = reactor.now();
+        reactor.wait(Some(now)).unwrap();
+        assert_eq!(reactor.ready().count(), 0, "it would spin");
+    }
+    // Programs know no grants.
+    ports.keeps = true;
+    assert!(ports.granted(&RoundRobin).is_empty());
+    ports.close_all(reactor.registry());
+}
+
+#[test]
 fn an_address_that_was_lost_keeps_no_other_from_its_clients() {
     let mut reactor = Reactor::new().unwrap();
     let mut ports = Ports::new();

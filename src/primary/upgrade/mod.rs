@@ -267,6 +267,7 @@ impl Primary {
                 .waiting
                 .iter()
                 .chain(self.peeks.iter())
+                .filter(|arrival| !arrival.is_queued())
                 .map(|arrival| kept.arrival(arrival))
                 .collect(),
             past: self.past_state(),

@@ -128,7 +128,8 @@ pub(super) struct MemberState {
 /// A connection.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ArrivalState {
-    fd: RawFd,
+    /// Nothing while it is in the kernel's queue.
+    fd: Option<RawFd>,
     listener: u32,
     peer: Option<SocketAddr>,
     elsewhere: bool,
@@ -212,7 +213,7 @@ impl<'a> Kept<'a> {
 
     pub(super) fn arrival(&mut self, arrival: &'a Arrival) -> ArrivalState {
         ArrivalState {
-            fd: self.keep(arrival.socket.as_fd()),
+            fd: arrival.socket.as_ref().map(|one| self.keep(one.as_fd())),
             listener: arrival.listener,
             affinity: arrival.affinity,
             peer: match arrival.handed.peer {
@@ -260,7 +261,7 @@ impl ArrivalState {
     /// When its descriptor did not come.
     pub(super) fn adopt(self) -> io::Result<Arrival> {
         Ok(Arrival {
-            socket: exec::adopt(self.fd)?,
+            socket: self.fd.map(exec::adopt).transpose()?,
             listener: self.listener,
             affinity: self.affinity,
             late: false,
@@ -326,7 +327,7 @@ impl State {
         let mut all = vec![self.former, self.board];
         all.extend(self.control.iter().map(|(_, fd)| *fd));
         all.extend(self.admin.iter().map(|(_, fd)| *fd));
-        all.extend(self.waiting.iter().map(|one| one.fd));
+        all.extend(self.waiting.iter().filter_map(|one| one.fd));
         all.extend(self.link.iter().filter_map(|link| link.fd));
         for port in &self.ports {
             all.push(port.first.fd);
@@ -334,7 +335,7 @@ impl State {
         }
         for member in &self.members {
             all.push(member.channel);
-            all.extend(member.untaken.iter().map(|one| one.fd));
+            all.extend(member.untaken.iter().filter_map(|one| one.fd));
             all.extend(member.unsent.iter().flat_map(|(_, with)| with));
             all.extend(member.program.iter().flat_map(|left| left.descriptors()));
         }

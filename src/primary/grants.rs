@@ -1,0 +1,66 @@
+//! Connections that stay in the kernel's queue until the worker accepts them whose they are to be.
+//!
+//! Where it does not matter which connection a worker has, only how many, the primary need not
+//! accept any: it asks the kernel how many wait, and grants so many, each worker its share. So a
+//! connection costs no descriptor here and none on its way, and what is granted to a worker that
+//! dies or stands still waits where it was.
+//!
+//! Owns that no more are granted than wait, and that none is left without a grant. The kernel says
+//! how many wait but not how many came; a worker says on the board what it has accepted, a moment
+//! after it did. While that is in doubt fewer are granted, and it is looked again.
+
+use super::Primary;
+use super::deal::{ACCEPTS_PER_TURN, INSPECT, OFFER_AGAIN};
+use super::hands::Arrival;
+use crate::sys::listener::Listener;
+use std::time::Duration;
+
+/// When it is looked again where a worker may be about to say that it has accepted something.
+const IN_DOUBT: Duration = Duration::from_millis(1);
+
+impl Primary {
+    /// Grants what waits at a listener and was not granted before, as far as there is `room`.
+    pub(super) fn grant(&mut self, token: usize, listener: u32, room: usize) {
+        let now = self.reactor.now();
+        let before = self.members.grants(listener);
+        // In this order: what is accepted in between is counted twice, and not forgotten.
+        let queue = self.ports.gate.listener(token);
+        let waiting = queue.and_then(Listener::queued).unwrap_or_default() as usize;
+        let after = self.members.grants(listener);
+        let of_it = |one: &&Arrival| one.is_queued() && one.listener == listener;
+        let undealt = self.waiting.iter().filter(of_it).count();
+        let new = waiting.saturating_sub(before.open + undealt);
+        let count = new.min(room).min(ACCEPTS_PER_TURN);
+        let granted = std::iter::repeat_with(|| Arrival::queued(listener)).take(count);
+        self.waiting.extend(granted);
+        let computing = || self.members.any_computing();
+        self.courtesy.accepted(now, count, computing);
+        let again = if count < new {
+            OFFER_AGAIN
+        } else if waiting > new + undealt && (after.in_doubt > 0 || after != before) {
+            IN_DOUBT
+        } else if waiting > 0 {
+            // Somebody may have been unable to accept what it was granted.
+            INSPECT
+        } else {
+            return;
+        };
+        self.grant_again_in(again);
+    }
+
+    /// Looks at the queues again after `time`, at the latest.
+    pub(super) fn grant_again_in(&mut self, time: Duration) {
+        let at = self.reactor.now() + time;
+        self.grant_at = Some(self.grant_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// Looks at the queues, if it is time to.
+    pub(super) fn grant_again(&mut self) {
+        let now = self.reactor.now();
+        if self.grant_at.take_if(|at| *at <= now).is_some() {
+            for token in self.ports.granted(&self.policy) {
+                self.accept(token);
+            }
+        }
+    }
+}

@@ -122,11 +122,12 @@ impl Cluster {
                 None => ports.add_again(&words),
             }
         }
-        ports.close_others(registry);
         ports.keeps = self.program.is_some();
         let console = self.console(control, inheritance.as_ref(), registry)?;
         register(reactor.registry(), &signals, super::SIGNALS)
             .map_err(Error::io("waiting for signals"))?;
+        // When nothing can fail any more, since the program before may have to go on.
+        ports.close_others(registry);
         log::info!("primary {} is running", process::pid());
         let patience = match &self.program {
             Some(program) => program.patience(self.drain_timeout),

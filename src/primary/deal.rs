@@ -115,7 +115,7 @@ impl Primary {
                 // Better answered by another than by nobody.
                 back.iter_mut().for_each(|one| one.affinity = None);
             }
-            self.waiting.extend(back);
+            self.deal_again(back);
         }
         self.grant_again();
         self.offer_at = None;
@@ -307,7 +307,7 @@ impl Primary {
             self.arrived(Arrival::fresh(socket, peer, listener));
         }
         self.end_all_peeks();
-        self.ports.suspend_granted(&self.policy);
+        self.ports.suspend(&self.policy);
         self.ports.close_all(self.reactor.registry());
         self.stop_asked = Some(now);
     }

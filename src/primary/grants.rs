@@ -12,7 +12,6 @@
 use super::Primary;
 use super::deal::{ACCEPTS_PER_TURN, INSPECT, OFFER_AGAIN};
 use super::hands::Arrival;
-use crate::sys::listener::Listener;
 use std::time::Duration;
 
 /// When it is looked again where a worker may be about to say that it has accepted something.
@@ -22,30 +21,48 @@ impl Primary {
     /// Grants what waits at a listener and was not granted before, as far as there is `room`.
     pub(super) fn grant(&mut self, token: usize, listener: u32, room: usize) {
         let now = self.reactor.now();
-        let before = self.members.grants(listener);
+        let Some(queue) = self.ports.gate.listener(token) else {
+            return;
+        };
+        let waiting = || queue.queued().unwrap_or_default() as usize;
+        let before = self.members.grants(listener, now);
         // In this order: what is accepted in between is counted twice, and not forgotten.
-        let queue = self.ports.gate.listener(token);
-        let waiting = queue.and_then(Listener::queued).unwrap_or_default() as usize;
-        let after = self.members.grants(listener);
+        let count = waiting();
+        let after = self.members.grants(listener, now);
         let of_it = |one: &&Arrival| one.is_queued() && one.listener == listener;
         let undealt = self.waiting.iter().filter(of_it).count();
-        let new = waiting.saturating_sub(before.open + undealt);
-        let count = new.min(room).min(ACCEPTS_PER_TURN);
-        let granted = std::iter::repeat_with(|| Arrival::queued(listener)).take(count);
-        self.waiting.extend(granted);
+        if count == 0 && before.open == 0 && queue.has_waiting() && waiting() == 0 {
+            // As in sandboxes that have no such figure.
+            return self.ports.cannot_count(listener);
+        }
+        let new = count.saturating_sub(before.open + undealt);
+        let granted = new.min(room).min(ACCEPTS_PER_TURN);
+        let arrivals = std::iter::repeat_with(|| Arrival::queued(listener));
+        self.waiting.extend(arrivals.take(granted));
         let computing = || self.members.any_computing();
-        self.courtesy.accepted(now, count, computing);
-        let again = if count < new {
+        self.courtesy.accepted(now, granted, computing);
+        let again = if granted == ACCEPTS_PER_TURN {
+            Duration::ZERO
+        } else if granted < new {
             OFFER_AGAIN
-        } else if waiting > new + undealt && (after.in_doubt > 0 || after != before) {
+        } else if count > new + undealt && (after.in_doubt > 0 || after != before) {
             IN_DOUBT
-        } else if waiting > 0 {
+        } else if count > 0 {
             // Somebody may have been unable to accept what it was granted.
             INSPECT
         } else {
             return;
         };
         self.grant_again_in(again);
+    }
+
+    /// Deals what a worker did not take to others; but for what is left in a queue when nothing new
+    /// is accepted any more.
+    pub(super) fn deal_again(&mut self, arrivals: Vec<Arrival>) {
+        let stopping = self.is_stopping();
+        let arrivals = arrivals.into_iter();
+        self.waiting
+            .extend(arrivals.filter(|arrival| !(stopping && arrival.is_queued())));
     }
 
     /// Looks at the queues again after `time`, at the latest.

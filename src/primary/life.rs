@@ -242,7 +242,7 @@ impl Primary {
                 untaken.len()
             );
         }
-        self.waiting.extend(untaken);
+        self.deal_again(untaken);
         // It may have been about to accept one that still waits.
         self.grant_again_in(Duration::ZERO);
         self.drop_hopeless();

@@ -379,13 +379,18 @@ impl Members {
         self.0.is_empty()
     }
 
-    /// What all of them may still accept of the queue of `listener`; see [`Hand::grants`].
-    pub(super) fn grants(&mut self, listener: u32) -> Grants {
+    /// What all of them may still accept of the queue of `listener`; see [`Hand::grants`]. What one
+    /// that stands still is in doubt about is left out: better granted twice than to nobody.
+    pub(super) fn grants(&mut self, listener: u32, now: Instant) -> Grants {
         let mut all = Grants::default();
         for member in self.0.values_mut() {
             let one = member.hand.grants(listener, &member.slot);
-            all.open += one.open;
-            all.in_doubt += one.in_doubt;
+            let doubt = match one.in_doubt > 0 && member.stands_still(now) {
+                true => 0,
+                false => one.in_doubt,
+            };
+            all.open += one.open - one.in_doubt + doubt;
+            all.in_doubt += doubt;
         }
         all
     }

@@ -338,10 +338,12 @@ impl Ports {
         for token in tokens.collect::<Vec<_>>() {
             self.by_token.remove(&token);
             self.closed.remove(&token);
-            if let Some(listener) = self.gate.remove(registry, token)
-                && let Err(error) = listener.unlink()
-            {
-                log::warn!("{} cannot be removed: {error}", listener.address());
+            if let Some(listener) = self.gate.remove(registry, token) {
+                // Workers may have copies.
+                let ended = listener.suspend().and_then(|_| listener.unlink());
+                if let Err(error) = ended {
+                    log::warn!("{} cannot be removed: {error}", listener.address());
+                }
             }
         }
     }

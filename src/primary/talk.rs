@@ -97,8 +97,9 @@ impl Primary {
             // Nobody will make room, so nothing is won by waiting for it.
             return false;
         }
-        let handed: usize = self.members.iter().map(|one| one.hand.len()).sum();
-        self.waiting.len() + self.peeks.len() + handed + HAND > self.rules.most_held
+        let handed: usize = self.members.iter().map(|one| one.hand.held()).sum();
+        let waiting = self.waiting.iter().filter(|one| !one.is_queued()).count();
+        waiting + self.peeks.len() + handed + HAND > self.rules.most_held
     }
 
     /// Does not hear a worker until [`Primary::hear_again`].

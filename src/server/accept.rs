@@ -4,8 +4,7 @@ use super::gate::{Accepted, BURST, Burst};
 use super::{Handed, Server};
 use crate::net::Gathering;
 use crate::net::token::LISTENERS;
-use crate::sys::listener::{Listener, Peer};
-use std::io;
+use crate::sys::listener::Peer;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -85,22 +84,16 @@ impl Server {
         }
     }
 
-    /// Accepts one connection from the queue of a listener that others accept from as well.
-    ///
-    /// # Errors
-    ///
-    /// As accept(2); `WouldBlock` where there is none.
-    pub(crate) fn accept_from(
+    /// Takes a connection that the worker accepted when it was granted one of `listener`.
+    pub(crate) fn accept_granted(
         &mut self,
         registry: &mio::Registry,
-        queue: &Listener,
+        socket: OwnedFd,
+        peer: Peer,
         listener: u32,
-    ) -> io::Result<()> {
-        let (socket, peer) = queue.accept()?;
-        let handed = Handed::fresh(peer, listener);
-        self.open(registry, socket, handed, false);
+    ) {
+        self.open(registry, socket, Handed::fresh(peer, listener), false);
         self.pause_when_full(registry);
-        Ok(())
     }
 
     /// Takes a connection that somebody else accepted and may still hold a copy of.

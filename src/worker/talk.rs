@@ -51,6 +51,11 @@ fn sweep() {
     }
 }
 
+/// Whether accepting failed since nothing waits, or nothing ever will: see accept(2).
+fn is_empty(error: &io::Error) -> bool {
+    socket::would_block(error) || error.raw_os_error() == Some(libc::EINVAL)
+}
+
 impl Life {
     pub(super) fn say(&mut self, message: &Message) -> io::Result<()> {
         match self.channel.send(message, &[]) {
@@ -255,13 +260,19 @@ impl Life {
                 continue;
             }
             let queue = self.queues.get(&listener).filter(|_| failure.is_none());
-            if let Some(queue) = queue {
-                let registry = self.reactor.registry();
-                let accepted = self.server.accept_from(registry, queue, listener);
-                // The client has gone, or another program has accepted it.
-                failure = accepted.err().filter(|error| !socket::would_block(error));
-            }
+            let accepted = queue.map(Listener::accept);
+            // At once: a handler that is called for it may take its time.
             self.slot.count_tried();
+            match accepted {
+                Some(Ok((socket, peer))) => {
+                    let registry = self.reactor.registry();
+                    self.server.accept_granted(registry, socket, peer, listener);
+                }
+                // The client has gone, another program has accepted it, or the cluster stops.
+                Some(Err(error)) if is_empty(&error) => {}
+                Some(Err(error)) => failure = Some(error),
+                None => {}
+            }
         }
         let Some(error) = failure else {
             return Ok(());

@@ -273,6 +273,36 @@ fn what_a_stopped_worker_was_handed_goes_to_others() {
     server.stop();
 }
 
+#[test]
+fn a_handler_on_the_loop_keeps_nobody_elses_connection() {
+    for schedule in ["rr", "least-connections"] {
+        let words = [
+            "--workers",
+            "3",
+            "--pool",
+            "0",
+            "--chaos",
+            "--schedule",
+            schedule,
+        ];
+        let server = Server::start(Mode::Processes, &words);
+        let address = server.address();
+        let workers = server.wait_for_workers(3);
+        let mut hanging = Client::connect(address).unwrap();
+        hanging.ask("/hang?ms=20000").unwrap();
+        // One after the other, so that each waits alone. Whatever was the hanging worker's turn goes
+        // to others.
+        let mut names: Vec<String> = (0..12).map(|_| Client::greeted(address).1).collect();
+        assert!(hanging.is_silent(), "its handler is still at work");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let busy = |worker: &&Worker| !names.contains(&worker.name(Mode::Processes));
+        workers.iter().find(busy).unwrap().signal(Signal::SIGKILL);
+        server.stop();
+    }
+}
+
 /// Has the only worker run out of descriptors, until it `says` so: the worker, a connection that it
 /// has, and clients that have asked, not all of whom it could accept.
 fn out_of_descriptors(server: &Server, says: &str) -> (Worker, Client, Vec<Client>) {

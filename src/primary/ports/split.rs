@@ -158,14 +158,26 @@ impl Ports {
         port.is_some_and(|port| port.first == token && self.way(port, policy) == Way::Granted)
     }
 
-    /// Has no more connections come to such sockets, of which workers have copies.
-    pub(in crate::primary) fn suspend_granted(&self, policy: &SchedulingPolicy) {
-        for token in self.granted(policy) {
-            if let Some(listener) = self.gate.listener(token)
-                && let Err(error) = listener.suspend()
-            {
+    /// Has no more connections come to the sockets that nobody accepts from by himself. Workers may
+    /// have copies of them, by this policy or one before.
+    pub(in crate::primary) fn suspend(&self, policy: &SchedulingPolicy) {
+        let ports = self.ports.values();
+        let counted = ports.filter(|port| port.counted && !self.keeps);
+        let counted = counted.filter(|port| matches!(port.way(policy), Way::Dealt | Way::Granted));
+        for listener in counted.filter_map(|port| self.gate.listener(port.first)) {
+            if let Err(error) = listener.suspend() {
                 log::warn!("{} cannot be closed: {error}", listener.address());
             }
+        }
+    }
+
+    /// The kernel does not tell how many wait at a listener, though it seemed to: the primary
+    /// accepts there.
+    pub(in crate::primary) fn cannot_count(&mut self, number: u32) {
+        if let Some(port) = self.ports.get_mut(&number) {
+            log::debug!("{}: nobody knows how many wait", port.address);
+            port.counted = false;
+            self.untold = true;
         }
     }
 

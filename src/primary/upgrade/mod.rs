@@ -284,7 +284,7 @@ impl Primary {
         member: &'a super::members::Member,
         kept: &mut Kept<'a>,
     ) -> Option<MemberState> {
-        let (handed, untaken) = member.hand.parts();
+        let (handed, granted, untaken) = member.hand.parts();
         let (outgoing, under_way) = member.outbox.parts();
         Some(MemberState {
             record: self.supervisor.record(member.id, self.reactor.now())?,
@@ -306,6 +306,7 @@ impl Primary {
             owes_last_word: member.owes_last_word,
             owed: member.owed,
             handed,
+            granted,
             heartbeat: member.heartbeat.map(|beat| beat.as_micros() as u64),
             untaken: untaken.map(|arrival| kept.arrival(arrival)).collect(),
             outgoing,

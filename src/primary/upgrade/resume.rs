@@ -368,7 +368,7 @@ impl Primary {
             .into_iter()
             .map(super::state::ArrivalState::adopt);
         let untaken = untaken.collect::<io::Result<_>>()?;
-        member.hand = Hand::resumed(state.handed, untaken, &member.slot, now);
+        member.hand = Hand::resumed(state.handed, state.granted, untaken, now);
         let awaited = state.awaited.unwrap_or(usize::MAX);
         member.outbox = Outbox::resumed(state.outgoing, awaited, state.under_way);
         member.inbox = Inbox::resumed(state.incoming);

@@ -109,6 +109,7 @@ pub(super) struct MemberState {
     /// Pieces of its messages that it has not been told are consumed.
     pub(super) owed: u32,
     pub(super) handed: u64,
+    pub(super) granted: u64,
     /// How often an idle loop of it turns, in microseconds.
     pub(super) heartbeat: Option<u64>,
     pub(super) untaken: Vec<ArrivalState>,

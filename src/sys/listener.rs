@@ -314,8 +314,11 @@ impl Listener {
         if self.inherited || matches!(self.address, Address::Unix(_)) {
             return Ok(false);
         }
-        shutdown(self.fd.as_raw_fd(), Shutdown::Read)?;
-        Ok(true)
+        match shutdown(self.fd.as_raw_fd(), Shutdown::Read) {
+            // It did not listen.
+            Err(Errno::ENOTCONN) => Ok(false),
+            done => Ok(done.map(|()| true)?),
+        }
     }
 
     /// Listens again after [`Listener::suspend`].

@@ -324,6 +324,7 @@ fn only_failures_of_one_connection_are_passed_over() {
 fn a_suspended_listener_refuses_until_resumed() {
     let (listener, address) = tcp();
     assert!(listener.suspend().expect("it listens"));
+    assert!(!listener.suspend().expect("it does not any more"));
     let refused = TcpStream::connect(address).expect_err("nobody listens");
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     listener.resume(BACKLOG).expect("the address is still ours");

@@ -2,8 +2,9 @@
 //!
 //! [`Primary::run`] is the loop. What should happen is decided by `supervisor` and `scheduler`,
 //! which are pure; `life` launches and buries workers, which `vessel` carries; `deal` accepts and
-//! deals, `peek` looks at what clients say first, `edge` opens the access log, `hands` keeps what
-//! was handed over, `courtesy` deals after the workers and several at a time, `ports` the listeners;
+//! deals, `grants` leaves accepting to the workers, `peek` looks at what clients say first, `edge`
+//! opens the access log, `hands` keeps what was granted or handed over, `courtesy` deals after the
+//! workers and several at a time, `ports` the listeners;
 //! `talk` is the conversation, `broadcast` tells all workers, `link` other clusters, `watch` finds
 //! who stands still, `sweeps` has old sessions forgotten, `wishes` does what the application asks
 //! by `handle`, `systemd` keeps a service manager informed.

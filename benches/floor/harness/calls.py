@@ -18,6 +18,8 @@ ALL = 'raw_syscalls:sys_enter'
 SAMPLES_A_SECOND = 4999
 # With fewer requests the connections of the client, which are counted too, would be in the way.
 FEWEST = 1000
+# So long with each counter: with strace a server answers a tenth as many.
+PERF_SECONDS, STRACE_SECONDS = 1.5, 8
 
 
 def row_s(servers, options):
@@ -35,8 +37,8 @@ def calls_of(server, arguments, with_user):
         if not process:
             return None
         run.load(process.port, *arguments, '-d', 0.4)
-        found = (counted(process, arguments, perf_stat, perf_counts)
-                 or counted(process, arguments, strace, strace_counts))
+        found = (counted(process, arguments, perf_stat, perf_counts, PERF_SECONDS)
+                 or counted(process, arguments, strace, strace_counts, STRACE_SECONDS))
         if not found:
             return None
         requests, counts = found
@@ -67,7 +69,7 @@ def attached(command):
             program.wait()
 
 
-def counted(process, arguments, start, read):
+def counted(process, arguments, start, read, seconds):
     """Requests, and system calls by name, of one run with a counter attached."""
     out = os.path.join(RUN, f'{process.server.name}.calls')
     with attached(lambda: start(process.pids(), out)) as is_attached:
@@ -75,7 +77,7 @@ def counted(process, arguments, start, read):
             return None
         # Attaching takes a while; whoever attaches later counts less, by what two runs cannot differ in.
         time.sleep(0.6)
-        result = run.load(process.port, *arguments, '-d', 1.5)
+        result = run.load(process.port, *arguments, '-d', seconds)
         time.sleep(0.1)
     try:
         with open(out) as file:

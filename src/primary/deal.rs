@@ -12,7 +12,7 @@ use crate::sys::listener::Listener;
 use std::time::{Duration, Instant};
 
 /// How long connections wait for a worker with room before they are offered again.
-pub(super) const OFFER_AGAIN: Duration = Duration::from_millis(5);
+const OFFER_AGAIN: Duration = Duration::from_millis(5);
 
 /// The same where workers are programs, which say when they have room.
 const OFFER_PROGRAMS_AGAIN: Duration = Duration::from_millis(100);
@@ -74,7 +74,7 @@ impl Primary {
     }
 
     /// When connections are to be offered again that nobody has room for, of `listener` or of any.
-    pub(super) fn offer_again_at(&mut self, listener: Option<u32>) -> Instant {
+    fn offer_again_at(&mut self, listener: Option<u32>) -> Instant {
         let now = self.reactor.now();
         if self.rules.program.is_none() || self.stop_asked.is_some() {
             return now + OFFER_AGAIN;

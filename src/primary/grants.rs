@@ -10,12 +10,13 @@
 //! after it did. While that is in doubt fewer are granted, and it is looked again.
 
 use super::Primary;
-use super::deal::{ACCEPTS_PER_TURN, INSPECT, OFFER_AGAIN};
+use super::deal::{ACCEPTS_PER_TURN, INSPECT};
 use super::hands::Arrival;
 use std::time::Duration;
 
-/// When it is looked again where a worker may be about to say that it has accepted something.
-const IN_DOUBT: Duration = Duration::from_millis(1);
+/// When it is looked again where there may be more to grant in a moment: a worker is about to say
+/// that it has accepted something, or has room for one at a time.
+const SOON: Duration = Duration::from_millis(1);
 
 impl Primary {
     /// Grants what waits at a listener and was not granted before, as far as there is `room`.
@@ -43,10 +44,9 @@ impl Primary {
         self.courtesy.accepted(now, granted, computing);
         let again = if granted == ACCEPTS_PER_TURN {
             Duration::ZERO
-        } else if granted < new {
-            OFFER_AGAIN
-        } else if count > new + undealt && (after.in_doubt > 0 || after != before) {
-            IN_DOUBT
+        } else if granted < new || count > new + undealt && (after.in_doubt > 0 || after != before)
+        {
+            SOON
         } else if count > 0 {
             // Somebody may have been unable to accept what it was granted.
             INSPECT

@@ -32,11 +32,11 @@ impl Primary {
         let after = self.members.grants(listener, now);
         let of_it = |one: &&Arrival| one.is_queued() && one.listener == listener;
         let undealt = self.waiting.iter().filter(of_it).count();
-        if count == 0 && before.open == 0 && queue.has_waiting() && waiting() == 0 {
+        if count == 0 && before.most() == 0 && queue.has_waiting() && waiting() == 0 {
             // As in sandboxes that have no such figure.
             return self.ports.cannot_count(listener);
         }
-        let new = count.saturating_sub(before.open + undealt);
+        let new = count.saturating_sub(before.most() + undealt);
         let granted = new.min(room).min(ACCEPTS_PER_TURN);
         let arrivals = std::iter::repeat_with(|| Arrival::queued(listener));
         self.waiting.extend(arrivals.take(granted));

@@ -87,10 +87,17 @@ pub(super) struct Hand {
 /// What a worker may still accept of a listener's queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Grants {
-    /// At most so many.
-    pub(super) open: usize,
-    /// Of those, it may have accepted so many already, of this listener or of another.
+    /// What it has not taken.
+    pub(super) untaken: usize,
+    /// What it has taken, of this listener or of another, and may have accepted already.
     pub(super) in_doubt: usize,
+}
+
+impl Grants {
+    /// How many they are at most.
+    pub(super) fn most(self) -> usize {
+        self.untaken + self.in_doubt
+    }
 }
 
 impl Hand {
@@ -117,15 +124,14 @@ impl Hand {
         // In this order: what is counted as tried was counted as taken before.
         let tried = slot.tried();
         self.settle(slot);
-        let (mut untaken, mut open) = (0, 0);
+        let (mut all, mut untaken) = (0, 0);
         for (arrival, _) in self.untaken.iter().filter(|(one, _)| one.is_queued()) {
-            untaken += 1;
-            open += usize::from(arrival.listener == listener);
+            all += 1;
+            untaken += usize::from(arrival.listener == listener);
         }
-        let in_doubt = self.granted.saturating_sub(untaken + tried) as usize;
         Grants {
-            open: open + in_doubt,
-            in_doubt,
+            untaken,
+            in_doubt: self.granted.saturating_sub(all + tried) as usize,
         }
     }
 
@@ -250,7 +256,10 @@ mod tests {
         let now = Instant::now();
         let mut hand = Hand::default();
         let queued = |count, listener| (0..count).map(move |_| Arrival::queued(listener));
-        let grants = |open, in_doubt| Grants { open, in_doubt };
+        let grants = |most, in_doubt| Grants {
+            untaken: most - in_doubt,
+            in_doubt,
+        };
         // Others among them are not of the queue, nor are those of another one.
         hand.add(queued(2, 7).chain(arrivals(1)).chain(queued(3, 8)), now);
         assert_eq!(hand.grants(7, &slot), grants(2, 0));

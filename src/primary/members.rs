@@ -385,12 +385,10 @@ impl Members {
         let mut all = Grants::default();
         for member in self.0.values_mut() {
             let one = member.hand.grants(listener, &member.slot);
-            let doubt = match one.in_doubt > 0 && member.stands_still(now) {
-                true => 0,
-                false => one.in_doubt,
-            };
-            all.open += one.open - one.in_doubt + doubt;
-            all.in_doubt += doubt;
+            all.untaken += one.untaken;
+            if one.in_doubt > 0 && !member.stands_still(now) {
+                all.in_doubt += one.in_doubt;
+            }
         }
         all
     }

@@ -197,22 +197,26 @@ impl Gate {
 
     /// Accepts from the listener with `token`, or only keeps it.
     pub(crate) fn set_open(&mut self, registry: &mio::Registry, token: usize, open: bool) {
-        let paused = self.paused;
-        let entry = self.entries.get_mut(&token);
-        if let Some(entry) = entry
-            && mem::replace(&mut entry.open, open) != open
-        {
-            resumed(entry.register(registry, paused));
-        }
+        self.set(registry, token, |entry| &mut entry.open, open);
     }
 
     /// Has the loop told once of each connection that comes to the open listener with `token`, rather
     /// than for as long as any waits; or no longer.
     pub(crate) fn set_counted(&mut self, registry: &mio::Registry, token: usize, counted: bool) {
+        self.set(registry, token, |entry| &mut entry.counted, counted);
+    }
+
+    /// Sets what decides of which connections the loop is told.
+    fn set(
+        &mut self,
+        registry: &mio::Registry,
+        token: usize,
+        what: fn(&mut Entry) -> &mut bool,
+        value: bool,
+    ) {
         let paused = self.paused;
-        let entry = self.entries.get_mut(&token);
-        if let Some(entry) = entry
-            && mem::replace(&mut entry.counted, counted) != counted
+        if let Some(entry) = self.entries.get_mut(&token)
+            && mem::replace(what(entry), value) != value
         {
             resumed(entry.register(registry, paused));
         }

@@ -110,6 +110,9 @@ def goals(results):
         ('release binary: at most 3 MB', *at_most(pick(results, 'm', 'release'), 3 * MB, megabytes)),
         ('hello without default features, stripped: under 600 KB',
          *at_most(pick(results, 'm', 'hello'), 600 * KB, kilobytes)),
+        ('the command, profile `small`, standard library compiled with it: at most 3 MB',
+         *at_most(pick(results, 'm', 'rebuilt', 'mcluster'), 3 * MB, megabytes)),
+        ('hello, the same: under 600 KB', *at_most(pick(results, 'm', 'rebuilt', 'hello'), 600 * KB, kilobytes)),
         ('threads beside processes, worst row: at most 1.03', *at_most(worst_pair(results), 1.03)),
         ('two workers on a busy handler: at least 1.9 times one', *at_least(scaling(results), 1.9)),
     ]

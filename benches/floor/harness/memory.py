@@ -1,6 +1,7 @@
 """Bytes: rows e (idle connections) and m (idle workers, and what is installed)."""
 
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -56,7 +57,26 @@ def row_m(servers, options):
                 'label': server.label, 'ours': server.ours,
                 'primary': machine.memory(process.pid)['private'],
                 'worker': statistics.median(machine.memory(pid)['private'] for pid in others) if others else None}
-    return {'workers': workers, 'release': os.path.getsize(contestants.MCLUSTER), 'hello': hello(options)}
+    small = {} if options.quick else sizes()
+    return {'workers': workers, 'release': os.path.getsize(contestants.MCLUSTER), 'hello': hello(options),
+            'small': small.get('small'), 'rebuilt': next((small[folder] for folder in small if '/' in folder), None)}
+
+
+def sizes():
+    """What benches/size --small says: of each folder of builds the bytes of the command and of hello, stripped."""
+    command = [os.path.join(contestants.PACKAGE, 'benches', 'size'), '--small']
+    environment = os.environ | {'CARGO_TARGET_DIR': os.path.join(contestants.CACHE, 'hello')}
+    found = {}
+    try:
+        said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    except OSError as error:
+        print(f'left out: sizes: {error}', flush=True)
+        return found
+    for path, size in re.findall(r'^(.*): (\d+) bytes, of', said.stdout, re.M):
+        inside = os.path.relpath(path, environment['CARGO_TARGET_DIR'])
+        name = os.path.basename(inside)
+        found.setdefault(inside.removesuffix(name).removesuffix('examples/').rstrip('/'), {})[name] = int(size)
+    return found
 
 
 def hello(options):

@@ -142,11 +142,14 @@ def sizes(results):
         return ''
     rows = [[name_of(row), number(row['worker'] and row['worker'] / 1e3, 0), number(row['primary'] / 1e3, 0)]
             for row in found['workers'].values()]
-    installed = [['release binary', number(found['release'] / 1e6)]]
-    if found['hello']:
-        installed.append(['`examples/hello.rs` without default features, stripped', number(found['hello'] / 1e6)])
+    builds = [('`--release`', {'mcluster': found['release'], 'hello': found['hello']}),
+              ('`--profile small`', found.get('small')),
+              ('`--profile small`, the standard library with it', found.get('rebuilt'))]
+    installed = [[name, *(number(build.get(program) and build[program] / 1e6) for program in ('mcluster', 'hello'))]
+                 for name, build in builds if build]
+    head = ['installed, MB, stripped', 'the command', '`examples/hello.rs` without default features']
     return '\n'.join([table(['private memory, idle, KB', 'a worker', 'primary, or the whole with threads'], rows),
-                      table(['installed', 'MB'], installed)])
+                      table(head, installed)])
 
 
 def modes(results):

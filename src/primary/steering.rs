@@ -1,11 +1,13 @@
-//! The program by which the kernel chooses a socket for a client: rendezvous hashing, in the
-//! instructions of classic BPF.
+//! The programs by which the kernel chooses a socket for a client, in the instructions of classic
+//! BPF: rendezvous hashing, and one of the first few by lot.
 //!
-//! Owns the program, which comes to what `rendezvous` does with a client's address. Pure; leaves
-//! giving it to a group of sockets to `sys::listener`, and when to do so to `ports`.
+//! Owns the programs, the first of which comes to what `rendezvous` does with a client's address.
+//! Pure; leaves giving one to a group of sockets to `sys::listener`, and when to do so to `ports`.
 
 use super::rendezvous::salt;
 use crate::sys::listener::Instruction;
+#[cfg(feature = "programs")]
+use libc::BPF_MOD;
 use libc::{
     BPF_A, BPF_ABS, BPF_ALU, BPF_B, BPF_IMM, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD,
     BPF_LDX, BPF_MEM, BPF_MISC, BPF_MUL, BPF_RET, BPF_RSH, BPF_ST, BPF_TAX, BPF_W, BPF_X, BPF_XOR,
@@ -104,6 +106,17 @@ pub(super) fn program(places: usize) -> Option<Vec<Instruction>> {
     program.push(plain(BPF_LD | BPF_MEM, PLACE));
     program.push(plain(BPF_RET | BPF_A, 0));
     Some(program)
+}
+
+/// The program that answers with one of the places below `places`, each as likely as the others.
+#[cfg(feature = "programs")]
+pub(super) fn by_lot(places: std::num::NonZeroU32) -> [Instruction; 3] {
+    const LOT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
+    [
+        plain(BPF_LD | BPF_W | BPF_ABS, LOT),
+        plain(BPF_ALU | BPF_MOD | BPF_K, places.get()),
+        plain(BPF_RET | BPF_A, 0),
+    ]
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 
 /// A cluster of such programs.
 struct Programs {
@@ -224,6 +226,40 @@ fn what_waits_at_a_worker_that_dies_is_its_successors() {
     for _ in 0..32 {
         cluster.asks();
     }
+    cluster.server.stop();
+}
+
+#[test]
+fn a_smaller_number_costs_no_connection() {
+    let Some(cluster) = inherits("4", "finishes", &["--schedule", "reuseport"]) else {
+        return;
+    };
+    cluster.server.wait_for_workers(4);
+    let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
+    let asks = || -> Vec<String> {
+        let mut lost = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let client = Client::connect(cluster.address);
+            match client.and_then(|mut client| client.get("/")) {
+                Ok(_) => drop(answers.fetch_add(1, Ordering::Relaxed)),
+                Err(error) => lost.push(error.to_string()),
+            }
+        }
+        lost
+    };
+    let (said, lost) = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(asks)).collect();
+        let said: Vec<(i32, String)> = ["1", "4", "2", "3", "1"]
+            .iter()
+            .map(|count| cluster.steer(&["scale", count]))
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        let lost = clients.into_iter().flat_map(|one| one.join().unwrap());
+        (said, lost.collect::<Vec<_>>())
+    });
+    assert!(said.iter().all(|(status, _)| *status == 0), "{said:?}");
+    assert!(answers.into_inner() > 0);
+    assert_eq!(lost, Vec::<String>::new());
     cluster.server.stop();
 }
 

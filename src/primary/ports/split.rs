@@ -8,6 +8,8 @@ use super::super::steering;
 use super::{Port, Ports, SchedulingPolicy};
 use crate::sorted::SortedSet;
 use std::io;
+#[cfg(feature = "programs")]
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// What the kernel was told of one listener's sockets.
@@ -20,6 +22,9 @@ pub(in crate::primary) struct Steering {
     pub(super) disordered: bool,
     /// The kernel cannot choose among them, which has been said; until the policy is another.
     pub(super) given_up: bool,
+    /// New connections come to the first so many of them alone.
+    #[cfg_attr(feature = "control", serde(default))]
+    pub(super) led: Option<usize>,
 }
 
 impl Steering {
@@ -75,6 +80,7 @@ impl Port {
             places,
             disordered,
             given_up,
+            ..
         } = self.steering;
         let fits = self.beside.is_empty() || places == Some(self.sockets());
         fits && !self.alone && !disordered && !given_up
@@ -249,6 +255,62 @@ impl Ports {
         }
     }
 
+    /// Has new connections of the settings' listeners come to the first `places` alone, where each
+    /// has its own: whoever is at others goes.
+    #[cfg(feature = "programs")]
+    pub(in crate::primary) fn lead(&mut self, places: usize, policy: &SchedulingPolicy) {
+        for number in &self.configured {
+            let Some(port) = self.ports.get_mut(number) else {
+                continue;
+            };
+            let Some(first) = self.gate.listener(port.first) else {
+                continue;
+            };
+            let splits = policy.splits() && !policy.steers() && !port.alone;
+            let over = splits && !port.steering.disordered && places < port.sockets();
+            let few = u32::try_from(places).ok().and_then(NonZeroU32::new);
+            let led = few.filter(|_| over);
+            if port.steering.led == led.map(|_| places) {
+                continue;
+            }
+            port.steering.led = led.map(|_| places);
+            let told = match led {
+                Some(places) => first.steer(&steering::by_lot(places)),
+                None if policy.steers() => Ok(()),
+                None => first.let_go(),
+            };
+            if let Err(error) = told {
+                log::debug!("{}: new connections come to all: {error}", port.address);
+                port.steering.led = None;
+            }
+        }
+    }
+
+    /// Whether new connections come to no socket of the worker at `place`, which has some of its own.
+    #[cfg(feature = "programs")]
+    pub(in crate::primary) fn leads_past(&self, place: usize) -> bool {
+        let mut own = self.own_of(place).peekable();
+        let led = |port: &Port| port.steering.led.is_some_and(|places| places <= place);
+        own.peek().is_some() && own.all(|(port, _)| led(port))
+    }
+
+    /// Whether anybody waits at such a socket.
+    #[cfg(feature = "programs")]
+    pub(in crate::primary) fn has_waiting(&self, place: usize) -> bool {
+        let mut own = self.own_of(place);
+        own.any(|(_, token)| {
+            let listener = self.gate.listener(token);
+            listener.is_some_and(|one| one.has_waiting())
+        })
+    }
+
+    /// The sockets that the worker at `place` has for itself alone.
+    #[cfg(feature = "programs")]
+    fn own_of(&self, place: usize) -> impl Iterator<Item = (&Port, usize)> {
+        let ports = self.ports.values();
+        ports.filter_map(move |port| Some((port, *port.beside.get(&place)?)))
+    }
+
     /// The kernel cannot choose among a listener's sockets: the primary accepts from all of them.
     fn give_up(&mut self, number: u32, why: &str) {
         if let Some(port) = self.ports.get_mut(&number) {
@@ -274,6 +336,7 @@ impl Ports {
         if !policy.steers() {
             port.steering.given_up = false;
             if port.steering.places.take().is_some()
+                && port.steering.led.is_none()
                 && let Err(error) = first.let_go()
             {
                 let address = &port.address;

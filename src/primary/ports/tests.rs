@@ -158,6 +158,56 @@ fn another_policy_takes_the_choice_back() {
     group.close();
 }
 
+#[cfg(feature = "programs")]
+#[test]
+fn nobody_is_led_to_places_that_are_to_be_empty() {
+    let mut group = Group::new("127.0.0.1:0", 4).unwrap();
+    let policy = &SchedulingPolicy::ReusePort;
+    let lead = |group: &mut Group, places: usize| {
+        group
+            .ports
+            .mind(group.reactor.registry(), policy, |_, _| true);
+        group.ports.lead(places, policy);
+        let reached: SortedSet<usize> = sources().map(|source| group.place_of(source)).collect();
+        let past: Vec<usize> = (0..4)
+            .filter(|place| group.ports.leads_past(*place))
+            .collect();
+        (Vec::from_iter(reached.iter().copied()), past)
+    };
+    assert_eq!(lead(&mut group, 2), (vec![0, 1], vec![2, 3]));
+    assert_eq!(lead(&mut group, 1), (vec![0], vec![1, 2, 3]));
+    assert_eq!(lead(&mut group, 3), (vec![0, 1, 2], vec![3]));
+    let last = *group.ports.ports.get(&0).unwrap().beside.get(&3).unwrap();
+    assert!(!group.ports.has_waiting(3));
+    group.ports.lead(4, policy);
+    let mut clients = Vec::new();
+    while !group.ports.has_waiting(3) {
+        clients.push(TcpStream::connect(("127.0.0.1", group.port)).unwrap());
+    }
+    drop(clients);
+    for (_, token) in group.ports.own_sockets() {
+        while group.ports.gate.listener(token).unwrap().accept().is_ok() {}
+    }
+    assert_eq!(lead(&mut group, 3), (vec![0, 1, 2], vec![3]));
+    group.ports.close_places(group.reactor.registry(), 3);
+    assert!(group.ports.gate.listener(last).is_none());
+    assert_eq!(lead(&mut group, 3), (vec![0, 1, 2], vec![]));
+    let socket = group
+        .ports
+        .socket(group.reactor.registry(), 0, 3, policy)
+        .is_some();
+    assert!(socket);
+    assert_eq!(lead(&mut group, 4), (vec![0, 1, 2, 3], vec![]));
+    // Whoever goes by the clients' addresses goes on.
+    assert_eq!(lead(&mut group, 2).0, [0, 1]);
+    group
+        .ports
+        .mind(group.reactor.registry(), &STICKY, |_, _| true);
+    group.ports.lead(2, &STICKY);
+    assert_eq!(group.strays(4), 0);
+    group.close();
+}
+
 #[test]
 fn sockets_out_of_order_are_left_to_the_primary() {
     let mut group = Group::new("127.0.0.1:0", 3).unwrap();

@@ -1,8 +1,7 @@
 //! How the primary behaves with workers that are programs, where that is not as with its own.
 //!
-//! Owns when one is ready (by the rule in `ready`), what it says, what waits to be said to it, and
-//! how it goes: a program that has closed its channel is told by a signal when it stays. Leaves
-//! executing to `launch`, killing whoever takes too long to the supervisor, and dealing to `deal`.
+//! Owns when one is ready (by the rule in `ready`), what it says, and what waits to be said to it.
+//! Leaves executing to `launch`, how one goes to `going`, and dealing to `deal`.
 
 use super::accepting::Looks;
 use super::failure::Refusals;
@@ -15,7 +14,6 @@ use crate::primary::members::Member;
 use crate::primary::supervisor::Patience;
 use crate::primary::{Event, Primary};
 use crate::sorted::SortedSet;
-use crate::sys::signal::SIGTERM;
 use crate::worker::WorkerId;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -63,6 +61,8 @@ pub(in crate::primary) struct Conduct {
     pub(super) closed: Option<Instant>,
     /// It has had its signal.
     pub(super) signalled: bool,
+    /// It gets it when what waits at its sockets is accepted, since then.
+    pub(super) clears: Option<Instant>,
     /// What the application says to it, and how many bytes that is.
     pub(super) texts: VecDeque<UserMessage>,
     bytes: usize,
@@ -110,7 +110,7 @@ impl Conduct {
     }
 
     /// How long it may live without its channel before it gets its signal.
-    fn afterlife(&self) -> Duration {
+    pub(super) fn afterlife(&self) -> Duration {
         match self.listened {
             true => AFTERLIFE,
             // It has no connections to end, and all of its time is for what else it does.
@@ -296,57 +296,13 @@ impl Primary {
         }
     }
 
-    /// Has a program go: it is told so in its language, or by a signal.
-    pub(in crate::primary) fn see_off_program(&mut self, id: WorkerId, hand_back: bool) {
-        let speaks = self
-            .rules
-            .program
-            .as_ref()
-            .is_some_and(|one| one.is_dealt());
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        // Out of all listeners first: it answers what it is handed from here on by a refusal.
-        member.leaving = true;
-        // Whoever said by itself that it goes need not be told; one that is not spoken to, and stays, is.
-        if member.hung_up || (member.conduct.goes && speaks) {
-            return;
-        }
-        member.leaves();
-        if !speaks {
-            member.conduct.signalled = true;
-            return self.signal_program(id, "it is to go");
-        }
-        member.owes_last_word = Some(hand_back);
-        member.send_texts();
-    }
-
-    fn signal_program(&mut self, id: WorkerId, why: &str) {
-        let Some(member) = self.members.get(id).filter(|one| !one.buried) else {
-            return;
-        };
-        let signal = self.kill_signal();
-        log::debug!("{member} gets signal {signal}: {why}");
-        if let Err(error) = member.carrier.terminate(signal) {
-            log::debug!("{member} gets no signal: {error}");
-        }
-    }
-
-    /// What has a program go.
-    pub(in crate::primary) fn kill_signal(&self) -> i32 {
-        let program = self.rules.program.as_ref();
-        program.map_or(SIGTERM, |program| program.kill_signal)
-    }
-
     /// Finds those that are ready by now, those that outlive their channel, and what nobody uses.
     pub(in crate::primary) fn mind_programs(&mut self) {
-        let Some(program) = &self.rules.program else {
+        if self.rules.program.is_none() {
             return;
-        };
-        if !program.is_dealt() && !self.is_stopping() {
-            // Before anybody is told that there are fewer workers, and connects.
-            self.close_empty_places();
         }
+        // Before anybody is told that there are fewer workers, and connects.
+        self.mind_places();
         let now = self.reactor.now();
         self.find_accepting();
         let starting = self.members.iter().filter(|one| is_starting(one));
@@ -414,28 +370,6 @@ impl Primary {
         }
     }
 
-    fn outlives_its_channel(&mut self, id: WorkerId) {
-        let now = self.reactor.now();
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        let Some(since) = member.conduct.closed else {
-            return;
-        };
-        if since + member.conduct.afterlife() <= now {
-            member.conduct.signalled = true;
-            self.signal_program(id, "it has closed its channel and stays");
-        }
-        if let Some(member) = self.members.get_mut(id)
-            && !std::mem::replace(&mut member.leaving, true)
-        {
-            log::info!("{member} has closed its channel: another takes its place");
-            if !self.is_stopping() {
-                self.supervisor.leaves(id, now);
-            }
-        }
-    }
-
     /// Has what nobody uses any more closed in a while.
     pub(in crate::primary) fn close_unused_later(&mut self) {
         let at = self.reactor.now() + UNUSED;
@@ -480,7 +414,11 @@ impl Primary {
             let closed = one.conduct.deadline(one.leaving);
             [late(one, timeout), late(one, timeout.max(MOMENT)), closed]
         });
-        let others = [self.programs.unused_at, self.accepting_deadline()];
+        let others = [
+            self.programs.unused_at,
+            self.accepting_deadline(),
+            self.clearing_deadline(),
+        ];
         all.chain(others).flatten().min()
     }
 

@@ -42,6 +42,9 @@ pub(in crate::primary) struct Left {
     /// It has listened somewhere.
     #[serde(default)]
     listened: bool,
+    /// It gets its signal when what waits at its sockets is accepted.
+    #[serde(default)]
+    clears: bool,
     texts: Vec<Vec<u8>>,
 }
 
@@ -134,6 +137,7 @@ impl Primary {
             accepts: conduct.accepts,
             goes: conduct.goes,
             listened: conduct.listened,
+            clears: conduct.clears.is_some(),
             closed: conduct.closed.map(|since| (age(since), conduct.signalled)),
             texts: conduct
                 .texts
@@ -168,6 +172,7 @@ impl Primary {
         conduct.accepts = left.accepts;
         conduct.goes = left.goes;
         conduct.listened = left.listened || !member.listens.is_empty();
+        conduct.clears = left.clears.then_some(now);
         conduct.signalled = left.closed.is_some_and(|(_, signalled)| signalled);
         conduct.closed = left.closed.map(|(age, _)| {
             let since = now.checked_sub(Duration::from_micros(age));

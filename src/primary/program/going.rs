@@ -1,0 +1,133 @@
+//! How a worker that is a program goes: it is told so, or gets a signal.
+//!
+//! Owns the order of it. One that has closed its channel is told by a signal when it stays; one that
+//! has sockets of its own, and that nobody follows, gets it when no more connections come to them
+//! and those that did are accepted: what waits there at its end would be reset. Leaves who is to go,
+//! and killing whoever takes too long, to the supervisor.
+
+use crate::primary::Primary;
+use crate::sys::signal::SIGTERM;
+use crate::worker::WorkerId;
+use std::time::{Duration, Instant};
+
+/// For so long connections may still come to a socket that new ones are led past: their clients have
+/// been answered by the kernel, and answer it.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether one is empty, and how long that may take.
+const LOOK: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(1);
+
+impl Primary {
+    /// Has a program go: it is told so in its language, or by a signal.
+    pub(in crate::primary) fn see_off_program(&mut self, id: WorkerId, hand_back: bool) {
+        let speaks = self
+            .rules
+            .program
+            .as_ref()
+            .is_some_and(|one| one.is_dealt());
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        // Out of all listeners first: it answers what it is handed from here on by a refusal.
+        member.leaving = true;
+        // Whoever said by itself that it goes need not be told; one that is not spoken to, and stays, is.
+        if member.hung_up || (member.conduct.goes && speaks) {
+            return;
+        }
+        member.leaves();
+        if !speaks {
+            return self.clear_or_signal(id);
+        }
+        member.owes_last_word = Some(hand_back);
+        member.send_texts();
+    }
+
+    fn signal_program(&mut self, id: WorkerId, why: &str) {
+        let signal = self.kill_signal();
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        member.conduct.signalled = true;
+        member.conduct.clears = None;
+        if member.buried {
+            return;
+        }
+        log::debug!("{member} gets signal {signal}: {why}");
+        if let Err(error) = member.carrier.terminate(signal) {
+            log::debug!("{member} gets no signal: {error}");
+        }
+    }
+
+    /// What has a program go.
+    pub(in crate::primary) fn kill_signal(&self) -> i32 {
+        let program = self.rules.program.as_ref();
+        program.map_or(SIGTERM, |program| program.kill_signal)
+    }
+
+    /// One that is not spoken to, and goes, gets its signal; where nobody will take its place, not
+    /// before what has come to its sockets is accepted.
+    fn clear_or_signal(&mut self, id: WorkerId) {
+        self.mind_places();
+        let (now, stops) = (self.reactor.now(), self.is_stopping());
+        match self.members.get_mut(id) {
+            Some(member) if !stops && self.ports.leads_past(member.place) => {
+                member.conduct.clears = Some(now);
+            }
+            _ => self.signal_program(id, "it is to go"),
+        }
+    }
+
+    /// Minds the sockets of places that are to be empty: nobody is led there, whoever is left there
+    /// goes when it has accepted what came, and they close with the last one.
+    pub(super) fn mind_places(&mut self) {
+        let program = self.rules.program.as_ref();
+        if program.is_none_or(|program| program.is_dealt()) {
+            return;
+        }
+        let (now, wanted) = (self.reactor.now(), self.supervisor.wanted());
+        let stops = self.is_stopping();
+        if !stops {
+            self.close_empty_places();
+            self.ports.lead(wanted, &self.policy);
+        }
+        let ports = &self.ports;
+        let clear = self.members.iter().filter(|one| {
+            one.conduct.clears.is_some_and(|since| {
+                let waits = now < since + SETTLED || ports.has_waiting(one.place);
+                stops || one.place < wanted || now >= since + LONGEST || !waits
+            })
+        });
+        for id in clear.map(|one| one.id).collect::<Vec<_>>() {
+            self.signal_program(id, "nothing waits for it any more");
+        }
+    }
+
+    /// When [`Primary::mind_places`] must be called, if nothing happens before.
+    pub(super) fn clearing_deadline(&self) -> Option<Instant> {
+        let now = self.reactor.now();
+        let since = self.members.iter().filter_map(|one| one.conduct.clears);
+        since.map(|since| (since + SETTLED).max(now + LOOK)).min()
+    }
+
+    pub(super) fn outlives_its_channel(&mut self, id: WorkerId) {
+        let now = self.reactor.now();
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let Some(since) = member.conduct.closed else {
+            return;
+        };
+        if since + member.conduct.afterlife() <= now {
+            self.signal_program(id, "it has closed its channel and stays");
+        }
+        if let Some(member) = self.members.get_mut(id)
+            && !std::mem::replace(&mut member.leaving, true)
+        {
+            log::info!("{member} has closed its channel: another takes its place");
+            if !self.is_stopping() {
+                self.supervisor.leaves(id, now);
+            }
+        }
+    }
+}

@@ -311,7 +311,6 @@ impl Primary {
                 self.warn_of(&missing, id);
                 self.accepts_now(id);
                 self.ready(id);
-                self.let_come(id);
                 self.close_unused_later();
             }
         }

@@ -251,14 +251,18 @@ impl Ports {
         for token in tokens {
             self.by_token.remove(&token);
             self.closed.remove(&token);
-            self.gate.remove(registry, token);
+            // What a worker has left behind may have a copy, which would stay among the others.
+            let listener = self.gate.remove(registry, token);
+            if let Some(Err(error)) = listener.map(|one| one.suspend()) {
+                log::warn!("a socket of a worker that is gone cannot be closed: {error}");
+            }
         }
     }
 
     /// Has new connections of the settings' listeners come to the first `places` alone, where each
     /// has its own: whoever is at others goes.
     #[cfg(feature = "programs")]
-    pub(in crate::primary) fn lead(&mut self, places: usize, policy: &SchedulingPolicy) {
+    pub(in crate::primary) fn lead(&mut self, places: usize) {
         for number in &self.configured {
             let Some(port) = self.ports.get_mut(number) else {
                 continue;
@@ -266,22 +270,28 @@ impl Ports {
             let Some(first) = self.gate.listener(port.first) else {
                 continue;
             };
-            let splits = policy.splits() && !policy.steers() && !port.alone;
-            let over = splits && !port.steering.disordered && places < port.sockets();
+            let Steering {
+                disordered,
+                given_up,
+                ..
+            } = port.steering;
+            let over = !disordered && !given_up && places < port.sockets();
             let few = u32::try_from(places).ok().and_then(NonZeroU32::new);
-            let led = few.filter(|_| over);
-            if port.steering.led == led.map(|_| places) {
+            let few = few.filter(|_| over);
+            let led = few.map(|_| places);
+            if port.steering.led == led {
                 continue;
             }
-            port.steering.led = led.map(|_| places);
-            let told = match led {
-                Some(places) => first.steer(&steering::by_lot(places)),
-                None if policy.steers() => Ok(()),
+            let told = match few {
+                Some(few) => first.steer(&steering::by_lot(few)),
                 None => first.let_go(),
             };
+            port.steering.led = led;
             if let Err(error) = told {
-                log::debug!("{}: new connections come to all: {error}", port.address);
+                let address = &port.address;
+                log::warn!("{address}: the kernel chooses among its sockets as it did: {error}");
                 port.steering.led = None;
+                port.steering.given_up = few.is_some();
             }
         }
     }
@@ -336,7 +346,6 @@ impl Ports {
         if !policy.steers() {
             port.steering.given_up = false;
             if port.steering.places.take().is_some()
-                && port.steering.led.is_none()
                 && let Err(error) = first.let_go()
             {
                 let address = &port.address;

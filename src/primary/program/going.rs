@@ -6,6 +6,7 @@
 //! and killing whoever takes too long, to the supervisor.
 
 use crate::primary::Primary;
+use crate::primary::members::Member;
 use crate::sys::signal::SIGTERM;
 use crate::worker::WorkerId;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 /// been answered by the kernel, and answer it.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// How often it is looked whether one is empty, and how long that may take.
+/// How often it is looked whether one is empty, and how long that may take. Of either no more than
+/// half the time that a worker has to finish.
 const LOOK: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 
@@ -71,6 +73,8 @@ impl Primary {
         self.mind_places();
         let (now, stops) = (self.reactor.now(), self.is_stopping());
         match self.members.get_mut(id) {
+            // It was about to get it when all were to go.
+            Some(member) if member.conduct.signalled => {}
             Some(member) if !stops && self.ports.leads_past(member.place) => {
                 member.conduct.clears = Some(now);
             }
@@ -89,25 +93,38 @@ impl Primary {
         let stops = self.is_stopping();
         if !stops {
             self.close_empty_places();
-            self.ports.lead(wanted, &self.policy);
+            self.ports.lead(wanted);
         }
-        let ports = &self.ports;
-        let clear = self.members.iter().filter(|one| {
-            one.conduct.clears.is_some_and(|since| {
-                let waits = now < since + SETTLED || ports.has_waiting(one.place);
-                stops || one.place < wanted || now >= since + LONGEST || !waits
-            })
-        });
-        for id in clear.map(|one| one.id).collect::<Vec<_>>() {
-            self.signal_program(id, "nothing waits for it any more");
+        let half = self.rules.patience.drain / 2;
+        let why = |one: &Member| {
+            let age = now.saturating_duration_since(one.conduct.clears?);
+            if stops {
+                Some("it is to go")
+            } else if one.place < wanted {
+                Some("another takes its place")
+            } else if age >= LONGEST.min(half) {
+                Some("it has had its time to accept what waits")
+            } else if age >= SETTLED.min(half) && !self.ports.has_waiting(one.place) {
+                Some("nothing waits for it any more")
+            } else {
+                None
+            }
+        };
+        let clear = self
+            .members
+            .iter()
+            .filter_map(|one| Some((one.id, why(one)?)));
+        for (id, why) in clear.collect::<Vec<_>>() {
+            self.signal_program(id, why);
         }
     }
 
     /// When [`Primary::mind_places`] must be called, if nothing happens before.
     pub(super) fn clearing_deadline(&self) -> Option<Instant> {
         let now = self.reactor.now();
+        let settled = SETTLED.min(self.rules.patience.drain / 2);
         let since = self.members.iter().filter_map(|one| one.conduct.clears);
-        since.map(|since| (since + SETTLED).max(now + LOOK)).min()
+        since.map(|since| (since + settled).max(now + LOOK)).min()
     }
 
     pub(super) fn outlives_its_channel(&mut self, id: WorkerId) {

@@ -3,8 +3,8 @@
 //!
 //! Owns [`Program`], which says so; `launch` executes it, `output` is what becomes of what it
 //! writes, `inherited` what it is told of its sockets, `conduct` how the primary behaves with it,
-//! `going` how it goes, `ready` when it is ready, which `notify` hears it say and `accepting` sees. Leaves when to launch
-//! and to end one to `supervisor`, and what is said to `ipc`.
+//! `going` how it goes, `ready` when it is ready, which `notify` hears it say and `accepting` sees.
+//! Leaves when to launch and to end one to `supervisor`, and what is said to `ipc`.
 
 mod accepting;
 mod check;

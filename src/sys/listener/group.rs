@@ -13,6 +13,14 @@ use std::os::fd::AsRawFd;
 /// One instruction of classic BPF.
 pub(crate) type Instruction = libc::sock_filter;
 
+/// A program that names no socket.
+const NONE: Instruction = Instruction {
+    code: (libc::BPF_RET | libc::BPF_K) as u16,
+    jt: 0,
+    jf: 0,
+    k: u32::MAX,
+};
+
 impl Listener {
     /// Has the kernel ask `program`, at every new connection, which socket of the group that this
     /// one is in gets it: the answer counts the sockets in the order in which they began to listen.
@@ -56,6 +64,8 @@ impl Listener {
         // SAFETY: `start` has `size` bytes and outlives the call, which only reads them.
         let detach = || unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, start, size) };
         match retry(|| Errno::result(detach())) {
+            // Before Linux 5.3 one is only replaced: by one that names none.
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => self.steer(&[NONE]),
             // There is none, or no group.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
                 Ok(())

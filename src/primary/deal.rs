@@ -9,6 +9,7 @@ use crate::server::MAX_BACKLOG;
 use crate::server::gate::Accepted;
 use crate::sorted::SortedSet;
 use crate::sys::listener::Listener;
+use crate::worker::WorkerId;
 use std::time::{Duration, Instant};
 
 /// How long connections wait for a worker with room before they are offered again.
@@ -82,6 +83,20 @@ impl Primary {
         let usual = now + OFFER_PROGRAMS_AGAIN;
         let rested = self.members.rested_at(listener, now);
         rested.map_or(usual, |at| at.min(usual))
+    }
+
+    /// Somebody has room, or has it again: connections are accepted where it listens, before the pause
+    /// is over.
+    pub(super) fn let_come(&mut self, id: WorkerId) {
+        let now = self.reactor.now();
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        for listener in &member.listens {
+            if member.takes(*listener, now) {
+                self.ports.go_on(self.reactor.registry(), *listener);
+            }
+        }
     }
 
     /// How many that wait are offered before the next connection of `listener`. Those of another

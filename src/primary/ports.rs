@@ -336,14 +336,18 @@ impl Ports {
         log::info!("no longer listening on {}", url(&port.address));
         let tokens = port.beside.values().copied().chain([port.first]);
         for token in tokens.collect::<Vec<_>>() {
-            self.by_token.remove(&token);
-            self.closed.remove(&token);
-            if let Some(listener) = self.gate.remove(registry, token) {
-                // Workers may have copies.
-                let ended = listener.suspend().and_then(|_| listener.unlink());
-                if let Err(error) = ended {
-                    log::warn!("{} cannot be removed: {error}", listener.address());
-                }
+            self.close_socket(registry, token);
+        }
+    }
+
+    /// Closes one socket for all: workers may have copies, and so may what they have started.
+    fn close_socket(&mut self, registry: &mio::Registry, token: usize) {
+        self.by_token.remove(&token);
+        self.closed.remove(&token);
+        if let Some(listener) = self.gate.remove(registry, token) {
+            let ended = listener.suspend().and_then(|_| listener.unlink());
+            if let Err(error) = ended {
+                log::warn!("{} cannot be removed: {error}", listener.address());
             }
         }
     }

@@ -108,13 +108,14 @@ pub(super) fn program(places: usize) -> Option<Vec<Instruction>> {
     Some(program)
 }
 
-/// The program that answers with one of the places below `places`, each as likely as the others.
+/// The program that answers with one of the places below `places`, of which there is at least one,
+/// each as likely as the others.
 #[cfg(feature = "programs")]
-pub(super) fn by_lot(places: std::num::NonZeroU32) -> [Instruction; 3] {
+pub(super) fn by_lot(places: usize) -> [Instruction; 3] {
     const LOT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
     [
         plain(BPF_LD | BPF_W | BPF_ABS, LOT),
-        plain(BPF_ALU | BPF_MOD | BPF_K, places.get()),
+        plain(BPF_ALU | BPF_MOD | BPF_K, places as u32),
         plain(BPF_RET | BPF_A, 0),
     ]
 }

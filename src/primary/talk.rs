@@ -379,11 +379,8 @@ impl Primary {
             };
             let age = now - member.since;
             log::info!("{member} is {what}, {age:?} after its fork");
-            // Clients that came while nobody had room wait no longer.
-            for listener in &member.listens {
-                self.ports.go_on(self.reactor.registry(), *listener);
-            }
         }
+        self.let_come(id);
         if !self.announced && self.supervisor.all_listening() {
             self.announced = true;
             let addresses = self.ports.addresses();

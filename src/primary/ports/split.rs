@@ -8,8 +8,6 @@ use super::super::steering;
 use super::{Port, Ports, SchedulingPolicy};
 use crate::sorted::SortedSet;
 use std::io;
-#[cfg(feature = "programs")]
-use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// What the kernel was told of one listener's sockets.
@@ -249,13 +247,7 @@ impl Ports {
             });
         }
         for token in tokens {
-            self.by_token.remove(&token);
-            self.closed.remove(&token);
-            // What a worker has left behind may have a copy, which would stay among the others.
-            let listener = self.gate.remove(registry, token);
-            if let Some(Err(error)) = listener.map(|one| one.suspend()) {
-                log::warn!("a socket of a worker that is gone cannot be closed: {error}");
-            }
+            self.close_socket(registry, token);
         }
     }
 
@@ -275,15 +267,13 @@ impl Ports {
                 given_up,
                 ..
             } = port.steering;
-            let over = !disordered && !given_up && places < port.sockets();
-            let few = u32::try_from(places).ok().and_then(NonZeroU32::new);
-            let few = few.filter(|_| over);
-            let led = few.map(|_| places);
+            let over = !disordered && !given_up && (1..port.sockets()).contains(&places);
+            let led = over.then_some(places);
             if port.steering.led == led {
                 continue;
             }
-            let told = match few {
-                Some(few) => first.steer(&steering::by_lot(few)),
+            let told = match led {
+                Some(places) => first.steer(&steering::by_lot(places)),
                 None => first.let_go(),
             };
             port.steering.led = led;
@@ -291,7 +281,7 @@ impl Ports {
                 let address = &port.address;
                 log::warn!("{address}: the kernel chooses among its sockets as it did: {error}");
                 port.steering.led = None;
-                port.steering.given_up = few.is_some();
+                port.steering.given_up = led.is_some();
             }
         }
     }

@@ -267,19 +267,6 @@ impl Primary {
         program.is_some_and(|program| program.wait_ready)
     }
 
-    /// Somebody has room again: connections are accepted where it listens.
-    pub(in crate::primary) fn let_come(&mut self, id: WorkerId) {
-        let now = self.reactor.now();
-        let Some(member) = self.members.get(id) else {
-            return;
-        };
-        for listener in &member.listens {
-            if member.takes(*listener, now) {
-                self.ports.go_on(self.reactor.registry(), *listener);
-            }
-        }
-    }
-
     /// A program goes by its own wish.
     pub(in crate::primary) fn program_leaves(&mut self, id: WorkerId) {
         if let Some(member) = self.members.get_mut(id).filter(|one| one.is_program()) {

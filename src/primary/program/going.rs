@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 /// been answered by the kernel, and answer it.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// How often it is looked whether one is empty, and how long that may take. Of either no more than
-/// half the time that a worker has to finish.
+/// How often it is looked whether one is empty, and how long that may take.
 const LOOK: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 
 impl Primary {
     /// Has a program go: it is told so in its language, or by a signal.
     pub(in crate::primary) fn see_off_program(&mut self, id: WorkerId, hand_back: bool) {
+        let now = self.reactor.now();
         let speaks = self
             .rules
             .program
@@ -39,7 +39,11 @@ impl Primary {
         }
         member.leaves();
         if !speaks {
-            return self.clear_or_signal(id);
+            // Where nobody takes its place, not before what has come to its sockets is accepted.
+            if !member.conduct.signalled {
+                member.conduct.clears = Some(now);
+            }
+            return self.mind_places();
         }
         member.owes_last_word = Some(hand_back);
         member.send_texts();
@@ -67,21 +71,6 @@ impl Primary {
         program.map_or(SIGTERM, |program| program.kill_signal)
     }
 
-    /// One that is not spoken to, and goes, gets its signal; where nobody will take its place, not
-    /// before what has come to its sockets is accepted.
-    fn clear_or_signal(&mut self, id: WorkerId) {
-        self.mind_places();
-        let (now, stops) = (self.reactor.now(), self.is_stopping());
-        match self.members.get_mut(id) {
-            // It was about to get it when all were to go.
-            Some(member) if member.conduct.signalled => {}
-            Some(member) if !stops && self.ports.leads_past(member.place) => {
-                member.conduct.clears = Some(now);
-            }
-            _ => self.signal_program(id, "it is to go"),
-        }
-    }
-
     /// Minds the sockets of places that are to be empty: nobody is led there, whoever is left there
     /// goes when it has accepted what came, and they close with the last one.
     pub(super) fn mind_places(&mut self) {
@@ -89,22 +78,18 @@ impl Primary {
         if program.is_none_or(|program| program.is_dealt()) {
             return;
         }
-        let (now, wanted) = (self.reactor.now(), self.supervisor.wanted());
-        let stops = self.is_stopping();
+        let (now, stops) = (self.reactor.now(), self.is_stopping());
         if !stops {
             self.close_empty_places();
-            self.ports.lead(wanted);
+            self.ports.lead(self.supervisor.wanted());
         }
-        let half = self.rules.patience.drain / 2;
         let why = |one: &Member| {
             let age = now.saturating_duration_since(one.conduct.clears?);
-            if stops {
+            if stops || !self.ports.leads_past(one.place) {
                 Some("it is to go")
-            } else if one.place < wanted {
-                Some("another takes its place")
-            } else if age >= LONGEST.min(half) {
+            } else if age >= self.at_most_half(LONGEST) {
                 Some("it has had its time to accept what waits")
-            } else if age >= SETTLED.min(half) && !self.ports.has_waiting(one.place) {
+            } else if age >= self.at_most_half(SETTLED) && !self.ports.has_waiting(one.place) {
                 Some("nothing waits for it any more")
             } else {
                 None
@@ -122,9 +107,14 @@ impl Primary {
     /// When [`Primary::mind_places`] must be called, if nothing happens before.
     pub(super) fn clearing_deadline(&self) -> Option<Instant> {
         let now = self.reactor.now();
-        let settled = SETTLED.min(self.rules.patience.drain / 2);
+        let settled = self.at_most_half(SETTLED);
         let since = self.members.iter().filter_map(|one| one.conduct.clears);
         since.map(|since| (since + settled).max(now + LOOK)).min()
+    }
+
+    /// So long, or half the time that a worker has to finish, so that it has the other half.
+    fn at_most_half(&self, time: Duration) -> Duration {
+        time.min(self.rules.patience.drain / 2)
     }
 
     pub(super) fn outlives_its_channel(&mut self, id: WorkerId) {

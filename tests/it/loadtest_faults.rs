@@ -161,19 +161,14 @@ fn an_end_by_a_signal_leaves_no_process() {
         let directory = Directory::new();
         let serve = serve("--access-log -");
         let all = ["-t", "600", "--rps", "50", "--spawn", &serve, "/"];
-        let mut server = Server::launch(loadtest(&directory, &all));
+        let server = Server::launch(loadtest(&directory, &all));
         let pids = answered(&server);
         server.signal(signal);
-        let status = server.status();
+        let ended = server.ended();
         if signal == Signal::SIGINT {
-            assert_eq!(status.code(), Some(0), "{:#?}", server.log.all());
-            assert!(
-                server
-                    .out
-                    .all()
-                    .iter()
-                    .any(|line| line.contains("Completed requests"))
-            );
+            assert_eq!(ended.status.code(), Some(0), "{:#?}", ended.log);
+            let mut out = ended.out.iter();
+            assert!(out.any(|line| line.contains("Completed requests")));
         }
         all_gone(&pids);
     }

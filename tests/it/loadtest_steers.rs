@@ -303,12 +303,12 @@ fn an_interrupt_while_something_is_done() {
         &serve,
         "/slow?ms=700",
     ];
-    let mut server = Server::launch(loadtest(&directory, &all));
+    let server = Server::launch(loadtest(&directory, &all));
     server.log.wait(0, "reload");
     server.signal(Signal::SIGINT);
-    assert_eq!(server.status().code(), Some(0), "{:#?}", server.log.all());
-    let text = server.out.all().join("\n");
-    let outcomes = outcomes(&serde_json::from_str(&text).unwrap());
+    let ended = server.ended();
+    assert_eq!(ended.status.code(), Some(0), "{:#?}", ended.log);
+    let outcomes = outcomes(&serde_json::from_str(&ended.out.join("\n")).unwrap());
     assert!(!outcomes[0].1.starts_with("failed"), "{outcomes:?}");
 }
 
@@ -329,7 +329,7 @@ fn an_interrupt_while_the_primary_hangs() {
         &serve,
         "/",
     ];
-    let mut server = Server::launch(loadtest(&directory, &all));
+    let server = Server::launch(loadtest(&directory, &all));
     let pids = answered(&server);
     let primary = pids
         .iter()
@@ -344,14 +344,11 @@ fn an_interrupt_while_the_primary_hangs() {
         server.signal(Signal::SIGINT);
         thread::sleep(Duration::from_secs(1));
     }
-    assert_eq!(server.status().code(), Some(1), "{:#?}", server.log.all());
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        start.elapsed()
-    );
-    let text = server.out.all().join("\n");
-    let outcomes = outcomes(&serde_json::from_str(&text).unwrap());
+    let ended = server.ended();
+    let took = start.elapsed();
+    assert_eq!(ended.status.code(), Some(1), "{:#?}", ended.log);
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let outcomes = outcomes(&serde_json::from_str(&ended.out.join("\n")).unwrap());
     assert_eq!(outcomes[0].0, "kill:any");
     assert!(outcomes[0].1.starts_with("failed"), "{outcomes:?}");
     all_gone(&pids);

@@ -6,6 +6,7 @@ use crate::examples::{skipped, tool};
 use crate::node::{node_is_there, output_of, program};
 use crate::support::{Directory, Mode, Server, Worker, command, wait_until};
 use crate::upgrade::{install_binary, installed, script};
+use crate::watch::listeners;
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -207,6 +208,41 @@ fn programs_with_inherited_sockets_outlive_it() {
         let mark = upgrade(&server);
         they_served_throughout(&server, &before, mark);
         load.go_on();
+    }
+    load.stop();
+    server.stop();
+}
+
+/// Whose sockets each of them has is known to the new program, which by its file wants it otherwise.
+#[test]
+fn sockets_of_their_own_are_shared_after_it() {
+    let Some(python) = python() else {
+        return;
+    };
+    let directory = Directory::new();
+    let path = installed(&directory);
+    let script = program("sockets/inherits.py");
+    let file = directory.file("mcluster.toml");
+    let write = |policy: &str| {
+        let text = format!(
+            "[[app]]\nprogram = {script:?}\ninterpreter = {python:?}\nargs = 'finishes'\n\
+             listen = '127.0.0.1:0'\nworkers = 2\nschedule = '{policy}'\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    write("reuseport");
+    let server = start(&path, &["start", "--config", file.to_str().unwrap()]);
+    let address = server.address();
+    let load = Clients::start(address, 4);
+    for (policy, sockets) in [("shared", 1), ("reuseport", 2), ("shared", 1)] {
+        let before = server.wait_for_workers(2);
+        write(policy);
+        let mark = upgrade(&server);
+        they_served_throughout(&server, &before, mark);
+        load.go_on();
+        wait_until("as many sockets as the policy wants", || {
+            listeners(address).len() == sockets
+        });
     }
     load.stop();
     server.stop();

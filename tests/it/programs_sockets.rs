@@ -10,9 +10,11 @@ use crate::load::Load;
 use crate::node::installed;
 use crate::support::{Directory, Server, Worker, command, output, wait_until};
 use crate::tidy::root;
+use crate::watch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -229,12 +231,9 @@ fn what_waits_at_a_worker_that_dies_is_its_successors() {
     cluster.server.stop();
 }
 
-#[test]
-fn a_smaller_number_costs_no_connection() {
-    let Some(cluster) = inherits("4", "finishes", &["--schedule", "reuseport"]) else {
-        return;
-    };
-    cluster.server.wait_for_workers(4);
+/// Does something, while eight clients connect again and again of whom nobody may be lost.
+#[track_caller]
+fn nobody_is_lost(cluster: &Programs, act: impl FnOnce()) {
     let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     let asks = || -> Vec<String> {
         let mut lost = Vec::new();
@@ -247,19 +246,57 @@ fn a_smaller_number_costs_no_connection() {
         }
         lost
     };
-    let (said, lost) = thread::scope(|scope| {
+    let (done, lost) = thread::scope(|scope| {
         let clients: Vec<_> = (0..8).map(|_| scope.spawn(asks)).collect();
-        let said: Vec<(i32, String)> = ["1", "4", "2", "3", "1"]
-            .iter()
-            .map(|count| cluster.steer(&["scale", count]))
-            .collect();
+        let done = catch_unwind(AssertUnwindSafe(act));
         stop.store(true, Ordering::Relaxed);
         let lost = clients.into_iter().flat_map(|one| one.join().unwrap());
-        (said, lost.collect::<Vec<_>>())
+        (done, lost.collect::<Vec<_>>())
     });
-    assert!(said.iter().all(|(status, _)| *status == 0), "{said:?}");
+    done.unwrap_or_else(|why| resume_unwind(why));
     assert!(answers.into_inner() > 0);
     assert_eq!(lost, Vec::<String>::new());
+}
+
+#[test]
+fn a_smaller_number_costs_no_connection() {
+    let Some(cluster) = inherits("4", "finishes", &["--schedule", "reuseport"]) else {
+        return;
+    };
+    cluster.server.wait_for_workers(4);
+    nobody_is_lost(&cluster, || {
+        for count in ["1", "4", "2", "3", "1"] {
+            let (status, said) = cluster.steer(&["scale", count]);
+            assert_eq!(status, 0, "{said}");
+        }
+    });
+    cluster.server.stop();
+}
+
+#[test]
+fn another_policy_has_them_share_their_sockets_or_not() {
+    let Some(cluster) = inherits("3", "finishes", &["--schedule", "reuseport"]) else {
+        return;
+    };
+    cluster.server.wait_for_workers(3);
+    assert_eq!(watch::listeners(cluster.address).len(), 3);
+    nobody_is_lost(&cluster, || {
+        for (policy, sockets) in [("shared", 1), ("reuseport", 3), ("shared", 1)] {
+            let mark = cluster.server.log.mark();
+            let (status, said) = cluster.steer(&["schedule", policy]);
+            assert_eq!(status, 0, "{said}");
+            cluster.server.log.wait(mark, "all workers are new");
+            wait_until("as many sockets as the policy wants", || {
+                watch::listeners(cluster.address).len() == sockets
+            });
+            for worker in cluster.server.wait_for_workers(3) {
+                let theirs = watch::sockets(worker.pid);
+                let all = watch::listeners(cluster.address);
+                let has = all.iter().filter(|one| theirs.contains(*one));
+                assert_eq!(has.count(), 1, "{theirs:?} of {all:?}");
+            }
+        }
+    });
     cluster.server.stop();
 }
 

@@ -107,12 +107,16 @@ pub(crate) fn sockets(pid: i32) -> BTreeSet<String> {
 
 /// The listener at an IPv4 address, as `socket:[INODE]`.
 pub(crate) fn listener(address: SocketAddr) -> String {
+    listeners(address).swap_remove(0)
+}
+
+/// All of them, where several listen there.
+pub(crate) fn listeners(address: SocketAddr) -> Vec<String> {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", address.port());
-    let row = table.lines().map(|line| line.split_whitespace().collect());
+    let rows = table.lines().map(|line| line.split_whitespace().collect());
     // Columns: number, local address, remote address, state (0A: listening), ..., inode.
-    let found = row
-        .into_iter()
-        .find(|row: &Vec<&str>| row.len() > 9 && row[1].ends_with(&port) && row[3] == "0A");
-    format!("socket:[{}]", found.unwrap()[9])
+    rows.filter(|row: &Vec<&str>| row.len() > 9 && row[1].ends_with(&port) && row[3] == "0A")
+        .map(|row| format!("socket:[{}]", row[9]))
+        .collect()
 }

@@ -77,7 +77,7 @@ impl Primary {
             if !is_sought(member) || !member.conduct.looks.is_due(now) {
                 continue;
             }
-            let sockets = self.ports.configured_sockets(member.place);
+            let sockets = self.ports.configured_sockets(member.sockets_of());
             match accepting(member.carrier.pid(), &sockets) {
                 Ok(found) => member.conduct.accepts = found,
                 Err(error) => {

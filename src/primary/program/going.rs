@@ -81,15 +81,16 @@ impl Primary {
         let (now, stops) = (self.reactor.now(), self.is_stopping());
         if !stops {
             self.close_empty_places();
-            self.ports.lead(self.supervisor.wanted());
+            self.ports.lead(self.own_places());
         }
         let why = |one: &Member| {
             let age = now.saturating_duration_since(one.conduct.clears?);
-            if stops || !self.ports.leads_past(one.place) {
+            if stops || !self.ports.leads_past(one.sockets_of()) {
                 Some("it is to go")
             } else if age >= self.at_most_half(LONGEST) {
                 Some("it has had its time to accept what waits")
-            } else if age >= self.at_most_half(SETTLED) && !self.ports.has_waiting(one.place) {
+            } else if age >= self.at_most_half(SETTLED) && !self.ports.has_waiting(one.sockets_of())
+            {
                 Some("nothing waits for it any more")
             } else {
                 None

@@ -6,6 +6,7 @@
 
 use super::{Program, Protocol};
 use crate::primary::Primary;
+use crate::primary::members::Member;
 use crate::sys::launch::FIRST_FD;
 use crate::sys::listener::Listener;
 use std::ffi::OsString;
@@ -58,12 +59,27 @@ impl Program {
     }
 }
 
+impl Member {
+    /// The place whose sockets it has inherited.
+    pub(super) fn sockets_of(&self) -> usize {
+        self.program.as_ref().map_or(0, |child| child.sockets_of)
+    }
+}
+
 impl Primary {
+    /// How many places are to have sockets of their own.
+    pub(super) fn own_places(&self) -> usize {
+        match self.policy.splits() {
+            true => self.supervisor.wanted(),
+            false => 1,
+        }
+    }
+
     /// Closes sockets that nobody inherits any more, where each place has its own: clients would
     /// wait there for ever.
     pub(super) fn close_empty_places(&mut self) {
-        let places = self.members.iter().map(|one| one.place + 1);
-        let used = places.max().unwrap_or(0).max(self.supervisor.wanted());
+        let places = self.members.iter().map(|one| one.sockets_of() + 1);
+        let used = places.max().unwrap_or(0).max(self.own_places());
         self.ports.close_places(self.reactor.registry(), used);
     }
 }

@@ -45,6 +45,9 @@ pub(in crate::primary) struct Left {
     /// It gets its signal when what waits at its sockets is accepted.
     #[serde(default)]
     clears: bool,
+    /// The place whose sockets it has; before that was written down, its own.
+    #[serde(default)]
+    sockets_of: Option<usize>,
     texts: Vec<Vec<u8>>,
 }
 
@@ -138,6 +141,7 @@ impl Primary {
             goes: conduct.goes,
             listened: conduct.listened,
             clears: conduct.clears.is_some(),
+            sockets_of: Some(child.sockets_of),
             closed: conduct.closed.map(|since| (age(since), conduct.signalled)),
             texts: conduct
                 .texts
@@ -167,6 +171,9 @@ impl Primary {
             return;
         };
         member.shares = left.shares;
+        if let Some(child) = &mut member.program {
+            child.sockets_of = left.sockets_of.unwrap_or(member.place);
+        }
         let conduct = &mut member.conduct;
         conduct.said_ready = left.said_ready;
         conduct.accepts = left.accepts;

@@ -288,6 +288,8 @@ impl Primary {
         place: usize,
     ) -> io::Result<Started> {
         let notices = NoticeSocket::new()?;
+        // By the policy that counts now; who was launched before keeps what it has.
+        let sockets_of = if self.policy.splits() { place } else { 0 };
         if !program.is_dealt() {
             let registry = self.reactor.registry();
             self.ports.split_configured(registry, place, &self.policy);
@@ -298,13 +300,14 @@ impl Primary {
             id,
             place,
             env: &env,
-            sockets: self.ports.configured_sockets(place),
+            sockets: self.ports.configured_sockets(sockets_of),
             policy: &self.policy,
             settings: &self.rules.settings,
         };
         let mut started = program.launch(&berth)?;
         self.listen_to_notices(id, &notices);
         started.child.notices = Some(notices);
+        started.child.sockets_of = sockets_of;
         Ok(started)
     }
 }
@@ -318,4 +321,6 @@ pub(super) struct Child {
     notices: Option<NoticeSocket>,
     /// What it says that it does, in its words.
     status: Option<String>,
+    /// The place whose sockets it has inherited: its own, or the first where all share those.
+    sockets_of: usize,
 }

@@ -356,6 +356,8 @@ fn a_worker_out_of_descriptors_is_replaced_where_it_is_dealt_to() {
         for mut client in clients {
             assert_eq!(client.receive().unwrap().status, 200);
         }
+        // What it has to do is done; what is idle goes to its successor, unless it asks before.
+        server.log.wait(0, "exited: code 0");
         let successor = first.get("/").unwrap().who();
         assert_ne!(successor, worker.name(Mode::Processes));
         server.stop();

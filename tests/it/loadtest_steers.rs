@@ -270,9 +270,10 @@ fn an_interrupt_while_the_server_starts() {
 fn an_interrupt_while_the_server_stops() {
     let directory = Directory::new();
     let serve = serve("").replace("exec ", "");
-    let stubborn = format!("trap 'echo asked >&2' TERM; {serve} & while :; do sleep 0.05; done");
+    let stubborn =
+        format!("trap 'echo told to go >&2' TERM; {serve} & while :; do sleep 0.05; done");
     let mut server = Server::launch(loadtest(&directory, &["-n", "3", "--spawn", &stubborn]));
-    server.log.wait(0, "asked");
+    server.log.wait(0, "told to go");
     let start = Instant::now();
     let pids = watch::children(server.pid());
     server.signal(Signal::SIGINT);

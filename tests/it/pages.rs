@@ -190,7 +190,9 @@ fn a_page_with_pictures_and_a_sound() {
             statuses(&log, "/sound.wav").len() >= 4
         });
         let all = answers(&log, "/sound.wav");
-        assert!(all.iter().all(|line| line["status"] == 206), "{all:?}");
+        // A browser that is slow asks whether what it has of it still counts.
+        let part = |line: &Value| line["status"] == 206 || line["status"] == 304;
+        assert!(all.iter().all(part), "{all:?}");
         let sent: u64 = all.iter().filter_map(|line| line["bytes"].as_u64()).sum();
         let whole = u64::from(SOUND_SECONDS * SOUND_BYTES_A_SECOND);
         assert!(sent < whole / 2, "{sent} bytes of {whole}");

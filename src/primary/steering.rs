@@ -1,5 +1,5 @@
 //! The programs by which the kernel chooses a socket for a client, in the instructions of classic
-//! BPF: rendezvous hashing, and one of the first few by lot.
+//! BPF: rendezvous hashing, and one of some by lot.
 //!
 //! Owns the programs, the first of which comes to what `rendezvous` does with a client's address.
 //! Pure; leaves giving one to a group of sockets to `sys::listener`, and when to do so to `ports`.
@@ -108,16 +108,22 @@ pub(super) fn program(places: usize) -> Option<Vec<Instruction>> {
     Some(program)
 }
 
-/// The program that answers with one of the places below `places`, of which there is at least one,
-/// each as likely as the others.
+/// The program that answers with one of `places`, each as likely as the others; nothing where they are
+/// none, or too many for the kernel.
 #[cfg(feature = "programs")]
-pub(super) fn by_lot(places: usize) -> [Instruction; 3] {
+pub(super) fn by_lot(places: &[usize]) -> Option<Vec<Instruction>> {
     const LOT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
-    [
+    let mut program = vec![
         plain(BPF_LD | BPF_W | BPF_ABS, LOT),
-        plain(BPF_ALU | BPF_MOD | BPF_K, places as u32),
-        plain(BPF_RET | BPF_A, 0),
-    ]
+        plain(BPF_ALU | BPF_MOD | BPF_K, places.len() as u32),
+    ];
+    for (nth, place) in places.iter().enumerate() {
+        program.push(jump(BPF_JMP | BPF_JEQ | BPF_K, nth as u32, 0, 1));
+        program.push(plain(BPF_RET | BPF_K, *place as u32));
+    }
+    // No number is left for this one, but a program ends by an answer.
+    program.push(plain(BPF_RET | BPF_K, u32::MAX));
+    (!places.is_empty() && program.len() <= MOST).then_some(program)
 }
 
 #[cfg(test)]

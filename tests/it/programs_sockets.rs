@@ -13,6 +13,7 @@ use crate::tidy::root;
 use crate::watch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -91,12 +92,13 @@ fn file(path: &str) -> String {
 
 const INHERITS: &str = "tests/programs/sockets/inherits.py";
 
-/// A cluster of the tests' program, which behaves as `mode` says.
+/// A cluster of the tests' program, which behaves as `mode` says, in one word or several.
 fn inherits(count: &str, mode: &str, words: &[&str]) -> Option<Programs> {
     let (python, script) = (python()?, file(INHERITS));
     let mut all = vec![script.as_str(), "--interpreter", &python];
     all.extend(words);
-    all.extend(["--", mode]);
+    all.push("--");
+    all.extend(mode.split(' '));
     Some(Programs::start(count, &all))
 }
 
@@ -231,6 +233,38 @@ fn what_waits_at_a_worker_that_dies_is_its_successors() {
     cluster.server.stop();
 }
 
+/// Under `reuseport` its socket has clients of its own; new ones come to it when it accepts.
+#[test]
+fn who_does_not_accept_yet_keeps_nobody_waiting() {
+    let directory = Directory::new();
+    let late = directory.file("late");
+    let mode = format!("late {}", late.display());
+    let words = ["--schedule", "reuseport", "--listen-timeout", "10m"];
+    let Some(cluster) = inherits("3", &mode, &words) else {
+        return;
+    };
+    let workers = cluster.server.wait_for_workers(3);
+    std::fs::write(&late, "").unwrap();
+    let who = || BTreeSet::from_iter((0..64).map(|_| cluster.asks()));
+    assert_eq!(who(), BTreeSet::from_iter(workers.iter().copied().map(of)));
+    // In the middle and at the end.
+    for dead in [workers[1], workers[2]] {
+        let mark = cluster.server.log.mark();
+        dead.signal(Signal::SIGKILL);
+        cluster.server.log.wait(mark, "waits");
+        let others = workers.iter().filter(|one| **one != dead);
+        let others = BTreeSet::from_iter(others.copied().map(of));
+        assert!(who().is_subset(&others));
+    }
+    let late = watch::children(cluster.server.pid()).into_iter();
+    for pid in late.filter(|pid| *pid != workers[0].pid) {
+        kill(Pid::from_raw(pid), Signal::SIGUSR1).unwrap();
+    }
+    let workers = cluster.server.wait_for_workers(3);
+    assert_eq!(who(), BTreeSet::from_iter(workers.into_iter().map(of)));
+    cluster.server.stop();
+}
+
 /// Does something, while eight clients connect again and again of whom nobody may be lost.
 #[track_caller]
 fn nobody_is_lost(cluster: &Programs, act: impl FnOnce()) {
@@ -297,6 +331,64 @@ fn another_policy_has_them_share_their_sockets_or_not() {
             }
         }
     });
+    cluster.server.stop();
+}
+
+/// Whoever waits at the socket of a place whose worker is dead, and which is to have none any more.
+#[test]
+fn another_policy_leaves_nobody_behind() {
+    let words = ["--schedule", "reuseport", "--restart-delay", "2s"];
+    let Some(cluster) = inherits("3", "loop", &words) else {
+        return;
+    };
+    let workers = cluster.server.wait_for_workers(3);
+    for worker in &workers {
+        worker.signal(Signal::SIGSTOP);
+    }
+    let connect = |_| Client::connect(cluster.address).unwrap();
+    let mut clients: Vec<Client> = (0..32).map(connect).collect();
+    for client in &mut clients {
+        client.ask("/").unwrap();
+    }
+    for worker in &workers {
+        let mark = cluster.server.log.mark();
+        worker.signal(Signal::SIGKILL);
+        cluster.server.log.wait(mark, "died: ");
+    }
+    let (status, said) = cluster.steer(&["schedule", "shared"]);
+    assert_eq!(status, 0, "{said}");
+    let lost = clients.iter_mut().filter_map(|one| one.receive().err());
+    assert!(
+        lost.count() <= 3,
+        "each may have accepted one before it stood still"
+    );
+    wait_until("a socket for all", || {
+        watch::listeners(cluster.address).len() == 1
+    });
+    cluster.server.stop();
+}
+
+#[test]
+fn a_policy_that_cannot_be_had_leaves_all_that_serve() {
+    let directory = Directory::new();
+    let fails = directory.file("fails");
+    let mode = format!("unless {}", fails.display());
+    let words = ["--schedule", "reuseport", "--listen-timeout", "10m"];
+    let Some(cluster) = inherits("3", &mode, &words) else {
+        return;
+    };
+    let workers = cluster.server.wait_for_workers(3);
+    std::fs::write(&fails, "").unwrap();
+    let who = || BTreeSet::from_iter((0..64).map(|_| cluster.asks()));
+    let (status, said) = cluster.steer(&["schedule", "shared"]);
+    assert_eq!(status, 8, "{said}");
+    assert_eq!(who(), BTreeSet::from_iter(workers.iter().copied().map(of)));
+    let mark = cluster.server.log.mark();
+    workers[0].signal(Signal::SIGKILL);
+    // Its successor as well: by then nobody is led there.
+    cluster.server.log.wait(mark, "; forking another in");
+    let others = workers[1..].iter().copied().map(of);
+    assert_eq!(who(), BTreeSet::from_iter(others));
     cluster.server.stop();
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// What the kernel was told of one listener's sockets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "control", derive(serde::Serialize, serde::Deserialize))]
 pub(in crate::primary) struct Steering {
     /// How many places the program knows that they have, if they have one.
@@ -20,9 +20,9 @@ pub(in crate::primary) struct Steering {
     pub(super) disordered: bool,
     /// The kernel cannot choose among them, which has been said; until the policy is another.
     pub(super) given_up: bool,
-    /// New connections come to the first so many of them alone.
+    /// New connections come to those of these places alone, if there are any: in their order.
     #[cfg_attr(feature = "control", serde(default))]
-    pub(super) led: Option<usize>,
+    pub(super) led: Vec<usize>,
 }
 
 impl Steering {
@@ -79,8 +79,8 @@ impl Port {
             disordered,
             given_up,
             ..
-        } = self.steering;
-        let fits = self.beside.is_empty() || places == Some(self.sockets());
+        } = &self.steering;
+        let fits = self.beside.is_empty() || *places == Some(self.sockets());
         fits && !self.alone && !disordered && !given_up
     }
 
@@ -88,13 +88,13 @@ impl Port {
     fn is_to_be_steered(&self, policy: &SchedulingPolicy) -> bool {
         let Steering {
             places, given_up, ..
-        } = self.steering;
+        } = &self.steering;
         if self.datagrams.is_some() {
             return false;
         }
         match policy.steers() {
             true => !given_up && !self.is_steered(),
-            false => given_up || places.is_some(),
+            false => *given_up || places.is_some(),
         }
     }
 }
@@ -251,10 +251,10 @@ impl Ports {
         }
     }
 
-    /// Has new connections of the settings' listeners come to the first `places` alone, where each
-    /// has its own: whoever is at others goes.
+    /// Has new connections of the settings' listeners come to `places` alone, in their order, where
+    /// each has its own: at others nobody accepts yet, or any more.
     #[cfg(feature = "programs")]
-    pub(in crate::primary) fn lead(&mut self, places: usize) {
+    pub(in crate::primary) fn lead(&mut self, places: &[usize]) {
         for number in &self.configured {
             let Some(port) = self.ports.get_mut(number) else {
                 continue;
@@ -262,27 +262,27 @@ impl Ports {
             let Some(first) = self.gate.listener(port.first) else {
                 continue;
             };
-            let Steering {
-                disordered,
-                given_up,
-                ..
-            } = port.steering;
-            let over = !disordered && !given_up && (1..port.sockets()).contains(&places);
-            let led = over.then_some(places);
-            if port.steering.led == led {
+            let sockets = port.sockets();
+            let mut led = places.to_vec();
+            led.retain(|place| *place < sockets);
+            let steering = &mut port.steering;
+            if led.len() == sockets || steering.disordered || steering.given_up {
+                led.clear();
+            }
+            if steering.led == led {
                 continue;
             }
-            let told = match led {
-                Some(places) => first.steer(&steering::by_lot(places)),
+            let told = match steering::by_lot(&led) {
+                Some(program) => first.steer(&program),
                 None => first.let_go(),
             };
-            port.steering.led = led;
             if let Err(error) = told {
                 let address = &port.address;
                 log::warn!("{address}: the kernel chooses among its sockets as it did: {error}");
-                port.steering.led = None;
-                port.steering.given_up = led.is_some();
+                steering.given_up = !led.is_empty();
+                led.clear();
             }
+            steering.led = led;
         }
     }
 
@@ -290,8 +290,8 @@ impl Ports {
     #[cfg(feature = "programs")]
     pub(in crate::primary) fn leads_past(&self, place: usize) -> bool {
         let mut own = self.own_of(place).peekable();
-        let led = |port: &Port| port.steering.led.is_some_and(|places| places <= place);
-        own.peek().is_some() && own.all(|(port, _)| led(port))
+        let past = |led: &[usize]| !led.is_empty() && !led.contains(&place);
+        own.peek().is_some() && own.all(|(port, _)| past(&port.steering.led))
     }
 
     /// Whether anybody waits at such a socket.

@@ -103,11 +103,16 @@ impl Primary {
         if self.rules.program.as_ref().is_none_or(|one| one.is_dealt()) {
             return;
         }
+        // Before anybody hears that it is there, and connects.
+        self.lead(Some(id));
         let Some(member) = self.members.get(id) else {
             return;
         };
         let pid = member.carrier.pid().as_raw();
         member.handle.set_state(WorkerState::Online);
+        // It was launched for those who waited there, and another follows as the policy has it.
+        let is_new = member.generation == self.supervisor.generation();
+        self.wishes.reload_again |= member.sockets_of() > 0 && !self.policy.splits() && is_new;
         self.tell(&Event::Online { worker: id, pid });
         let numbers = self.ports.iter().map(|port| port.number);
         let configured = numbers.filter(|number| self.ports.is_configured(*number));

@@ -1,8 +1,8 @@
 //! How a worker that is a program goes: it is told so, or gets a signal.
 //!
 //! Owns the order of it. One that has closed its channel is told by a signal when it stays; one that
-//! has sockets of its own, and that nobody follows, gets it when no more connections come to them
-//! and those that did are accepted: what waits there at its end would be reset. Leaves who is to go,
+//! has sockets of its own, which nobody inherits from it, gets it when no more connections come to
+//! them and those that did are accepted: what waits there at its end would be reset. Leaves who is to go,
 //! and killing whoever takes too long, to the supervisor.
 
 use crate::primary::Primary;
@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 /// been answered by the kernel, and answer it.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// How often it is looked whether one is empty, and how long that may take.
+/// How often it is looked whether one is empty.
 const LOOK: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_secs(1);
 
 impl Primary {
     /// Has a program go: it is told so in its language, or by a signal.
@@ -39,7 +38,7 @@ impl Primary {
         }
         member.leaves();
         if !speaks {
-            // Where nobody takes its place, not before what has come to its sockets is accepted.
+            // Where nobody inherits them, not before what has come to its sockets is accepted.
             if !member.conduct.signalled {
                 member.conduct.clears = Some(now);
             }
@@ -81,13 +80,13 @@ impl Primary {
         let (now, stops) = (self.reactor.now(), self.is_stopping());
         if !stops {
             self.close_empty_places();
-            self.ports.lead(self.own_places());
+            self.lead(None);
         }
         let why = |one: &Member| {
             let age = now.saturating_duration_since(one.conduct.clears?);
             if stops || !self.ports.leads_past(one.sockets_of()) {
                 Some("it is to go")
-            } else if age >= self.at_most_half(LONGEST) {
+            } else if age >= self.at_most_half(Duration::MAX) {
                 Some("it has had its time to accept what waits")
             } else if age >= self.at_most_half(SETTLED) && !self.ports.has_waiting(one.sockets_of())
             {

@@ -7,8 +7,10 @@
 use super::{Program, Protocol};
 use crate::primary::Primary;
 use crate::primary::members::Member;
+use crate::sorted::SortedSet;
 use crate::sys::launch::FIRST_FD;
 use crate::sys::listener::Listener;
+use crate::worker::WorkerId;
 use std::ffi::OsString;
 use std::io;
 
@@ -67,8 +69,37 @@ impl Member {
 }
 
 impl Primary {
+    /// The place whose sockets the worker that is launched at `place` inherits: its own, where each is to
+    /// have some by the policy, and where somebody waits whom the one before it has not accepted.
+    pub(super) fn inherits_from(&self, place: usize) -> usize {
+        match self.policy.splits() || self.is_left(place) {
+            true => place,
+            false => 0,
+        }
+    }
+
+    /// Whether somebody waits at sockets of `place` alone, which no worker has any more.
+    fn is_left(&self, place: usize) -> bool {
+        let mut sockets = self.members.iter().map(Member::sockets_of);
+        sockets.all(|one| one != place) && self.ports.has_waiting(place)
+    }
+
+    /// Has new connections come to those places alone whose worker accepts: at others they would wait
+    /// until one does, or be reset when one no longer will. Where nobody does, they wait for the next.
+    /// `begins` accepts from now on.
+    pub(super) fn lead(&mut self, begins: Option<WorkerId>) {
+        let accepts =
+            |one: &&Member| (one.ready || begins == Some(one.id)) && !one.leaving && !one.hung_up;
+        let accepting = self.members.iter().filter(accepts);
+        let mut places: SortedSet<usize> = accepting.map(Member::sockets_of).collect();
+        if places.is_empty() {
+            places.extend(0..self.own_places());
+        }
+        self.ports.lead(&Vec::from_iter(places.iter().copied()));
+    }
+
     /// How many places are to have sockets of their own.
-    pub(super) fn own_places(&self) -> usize {
+    fn own_places(&self) -> usize {
         match self.policy.splits() {
             true => self.supervisor.wanted(),
             false => 1,
@@ -78,8 +109,14 @@ impl Primary {
     /// Closes sockets that nobody inherits any more, where each place has its own: clients would
     /// wait there for ever.
     pub(super) fn close_empty_places(&mut self) {
-        let places = self.members.iter().map(|one| one.sockets_of() + 1);
-        let used = places.max().unwrap_or(0).max(self.own_places());
+        let own = self.own_places();
+        let has = self.members.iter().map(|one| one.sockets_of() + 1);
+        // Whoever comes to such a place has them first.
+        let comes = |place: &usize| self.members.iter().all(|one| one.place != *place);
+        let left = (own..self.supervisor.wanted()).filter(comes);
+        let left = left.filter(|place| self.is_left(*place));
+        let used = has.chain(left.map(|place| place + 1)).max();
+        let used = used.unwrap_or(0).max(own);
         self.ports.close_places(self.reactor.registry(), used);
     }
 }

@@ -289,10 +289,12 @@ impl Primary {
     ) -> io::Result<Started> {
         let notices = NoticeSocket::new()?;
         // By the policy that counts now; who was launched before keeps what it has.
-        let sockets_of = if self.policy.splits() { place } else { 0 };
+        let sockets_of = self.inherits_from(place);
         if !program.is_dealt() {
             let registry = self.reactor.registry();
             self.ports.split_configured(registry, place, &self.policy);
+            // Before anybody connects to what nobody accepts from.
+            self.lead(None);
         }
         let mut env = self.env_of(id);
         env.push(notify::variable(&notices));

@@ -207,7 +207,7 @@ impl<'a> Kept<'a> {
             datagrams: port.datagrams.is_some(),
             first,
             beside: beside.collect(),
-            steering: Some(port.steering),
+            steering: Some(port.steering.clone()),
             users: port.users.iter().map(|id| id.0).collect(),
         })
     }

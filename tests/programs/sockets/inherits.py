@@ -7,6 +7,8 @@
     stubborn  as loop, does not heed SIGTERM, and has a child that does not either
     stops     as loop, and says STOPPING=1 at SIGUSR1; it ends when it has
     fails     never accepts, and says nothing
+    unless    as loop, but where a file exists that a second argument names, it ends at once
+    late      as loop, but where a file exists that a second argument names, not before SIGUSR1
 """
 
 import os
@@ -53,6 +55,12 @@ def stop(*_):
 if mode == "notify":
     signal.signal(signal.SIGUSR1, lambda *_: say(b"STATUS=serving\nREADY=1"))
     print("waits", flush=True)
+elif mode == "unless" and os.path.exists(sys.argv[2]):
+    sys.exit("it is there")
+elif mode == "late" and os.path.exists(sys.argv[2]):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    print("waits", flush=True)
+    signal.sigwait([signal.SIGUSR1])
 elif mode == "stops":
     signal.signal(signal.SIGUSR1, stop)
 elif mode == "stubborn":

@@ -91,7 +91,8 @@ fn reloads(script: &str, variant: &str, policy: &str, times: usize) {
         return;
     };
     let setting = Setting::new().modules(&modules).env("EXPRESS", variant);
-    let app = setting.start(script, &["--schedule", policy]);
+    // A second is short for clients on a machine that has too much to do.
+    let app = setting.start(script, &["--schedule", policy, "--hold-idle", "10s"]);
     let load = NodeLoad::start(app.address(), KEEPING, SHORT);
     let mut before = pids(&app.server);
     for _ in 0..times {

@@ -288,9 +288,10 @@ impl Primary {
         place: usize,
     ) -> io::Result<Started> {
         let notices = NoticeSocket::new()?;
-        // By the policy that counts now; who was launched before keeps what it has.
-        let sockets_of = self.inherits_from(place);
+        let mut sockets_of = place;
         if !program.is_dealt() {
+            // By the policy that counts now; who was launched before keeps what it has.
+            sockets_of = self.inherits_from(place);
             let registry = self.reactor.registry();
             self.ports.split_configured(registry, place, &self.policy);
             // Before anybody connects to what nobody accepts from.

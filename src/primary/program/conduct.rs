@@ -128,6 +128,9 @@ pub(in crate::primary) struct State {
     unused_at: Option<Instant>,
     /// Where workers could not listen.
     pub(in crate::primary) refusals: Refusals,
+    /// The places whose own sockets a worker had once more for those who waited there, though by the
+    /// policy it should have had none.
+    pub(super) once_more: SortedSet<usize>,
 }
 
 impl State {
@@ -383,6 +386,7 @@ impl Primary {
     pub(in crate::primary) fn reload_for_policy(&mut self) {
         if self.rules.program.is_some() {
             log::info!("workers that are programs are replaced, so that it takes effect");
+            self.programs.once_more.clear();
             self.wishes.reload_again = true;
         }
     }

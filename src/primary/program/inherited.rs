@@ -70,18 +70,27 @@ impl Member {
 
 impl Primary {
     /// The place whose sockets the worker that is launched at `place` inherits: its own, where each is to
-    /// have some by the policy, and where somebody waits whom the one before it has not accepted.
-    pub(super) fn inherits_from(&self, place: usize) -> usize {
-        match self.policy.splits() || self.is_left(place) {
-            true => place,
+    /// have some by the policy, and once where somebody waits whom the one before has not accepted.
+    pub(super) fn inherits_from(&mut self, place: usize) -> usize {
+        if self.policy.splits() {
+            return place;
+        }
+        match self.is_left(place) {
+            true => {
+                self.programs.once_more.insert(place);
+                place
+            }
             false => 0,
         }
     }
 
-    /// Whether somebody waits at sockets of `place` alone, which no worker has any more.
+    /// Whether somebody waits at sockets of `place` alone, which no worker has any more, and none has
+    /// had for him.
     fn is_left(&self, place: usize) -> bool {
         let mut sockets = self.members.iter().map(Member::sockets_of);
-        sockets.all(|one| one != place) && self.ports.has_waiting(place)
+        !self.programs.once_more.contains(&place)
+            && sockets.all(|one| one != place)
+            && self.ports.has_waiting(place)
     }
 
     /// Has new connections come to those places alone whose worker accepts: at others they would wait

@@ -275,9 +275,14 @@ impl Member {
         busy || untaken.is_some_and(|since| now.saturating_duration_since(since) >= STANDSTILL)
     }
 
+    /// Whether it listens on all that it should, and is there to stay.
+    pub(super) fn stays(&self) -> bool {
+        self.ready && !self.leaving && !self.hung_up
+    }
+
     /// Whether it accepts, or would, at `now`.
     pub(super) fn serves(&self, now: Instant) -> bool {
-        self.ready && !self.leaving && !self.hung_up && !self.stands_still(now)
+        self.stays() && !self.stands_still(now)
     }
 
     /// Connections that are its own, or are on their way to it.
@@ -287,7 +292,7 @@ impl Member {
 
     /// How many connections it may have, if the settings say `limit`.
     fn most(&self, limit: usize) -> usize {
-        let takes = self.ready && !self.leaving && !self.hung_up && !self.deaf;
+        let takes = self.stays() && !self.deaf;
         if takes { limit } else { 0 }
     }
 

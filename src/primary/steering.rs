@@ -5,6 +5,8 @@
 //! Pure; leaves giving one to a group of sockets to `sys::listener`, and when to do so to `ports`.
 
 use super::rendezvous::salt;
+#[cfg(feature = "programs")]
+use crate::sorted::SortedSet;
 use crate::sys::listener::Instruction;
 #[cfg(feature = "programs")]
 use libc::BPF_MOD;
@@ -111,7 +113,7 @@ pub(super) fn program(places: usize) -> Option<Vec<Instruction>> {
 /// The program that answers with one of `places`, each as likely as the others; nothing where they are
 /// none, or too many for the kernel.
 #[cfg(feature = "programs")]
-pub(super) fn by_lot(places: &[usize]) -> Option<Vec<Instruction>> {
+pub(super) fn by_lot(places: &SortedSet<usize>) -> Option<Vec<Instruction>> {
     const LOT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
     let mut program = vec![
         plain(BPF_LD | BPF_W | BPF_ABS, LOT),

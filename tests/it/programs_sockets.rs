@@ -56,9 +56,37 @@ impl Programs {
         )
     }
 
-    fn reload(&self) {
-        let (status, said) = self.steer(&["reload"]);
+    /// The same, which works.
+    #[track_caller]
+    fn steered(&self, words: &[&str]) {
+        let (status, said) = self.steer(words);
         assert_eq!(status, 0, "{said}");
+    }
+
+    fn reload(&self) {
+        self.steered(&["reload"]);
+    }
+
+    /// Clients that have asked workers which stand still, before these are killed.
+    fn left_waiting(&self, workers: &[Worker]) -> Vec<Client> {
+        for worker in workers {
+            worker.signal(Signal::SIGSTOP);
+        }
+        let mut clients: Vec<Client> = (0..32)
+            .map(|_| Client::connect(self.address).unwrap())
+            .collect();
+        for client in &mut clients {
+            client.ask("/").unwrap();
+        }
+        for worker in workers {
+            worker.signal(Signal::SIGKILL);
+        }
+        clients
+    }
+
+    /// Who answers, of those that many clients come to.
+    fn who_answer(&self) -> BTreeSet<String> {
+        (0..64).map(|_| self.asks()).collect()
     }
 
     /// The worker that is launched in place of `worker`, once it listens.
@@ -77,6 +105,10 @@ impl Programs {
 
 fn of(worker: Worker) -> String {
     format!("Handled by process {}", worker.pid)
+}
+
+fn names(workers: &[Worker]) -> BTreeSet<String> {
+    workers.iter().copied().map(of).collect()
 }
 
 /// Where Python is, with a line that says so where it is not.
@@ -199,18 +231,7 @@ fn what_waits_at_a_worker_that_dies_is_its_successors() {
     };
     let workers = cluster.server.wait_for_workers(2);
     let mark = cluster.server.log.mark();
-    for worker in &workers {
-        worker.signal(Signal::SIGSTOP);
-    }
-    let mut clients: Vec<Client> = (0..32)
-        .map(|_| Client::connect(cluster.address).unwrap())
-        .collect();
-    for client in &mut clients {
-        client.ask("/").unwrap();
-    }
-    for worker in &workers {
-        worker.signal(Signal::SIGKILL);
-    }
+    let mut clients = cluster.left_waiting(&workers);
     let mut pids = Vec::new();
     // Each of the dead may have accepted one before it stood still.
     let mut lost = 0;
@@ -225,8 +246,7 @@ fn what_waits_at_a_worker_that_dies_is_its_successors() {
     assert_eq!(pids.len(), 2, "{pids:?}");
     assert!(lost <= 2, "{lost} lost");
     cluster.successor(mark, workers[0]);
-    let (status, said) = cluster.steer(&["scale", "1"]);
-    assert_eq!(status, 0, "{said}");
+    cluster.steered(&["scale", "1"]);
     for _ in 0..32 {
         cluster.asks();
     }
@@ -245,8 +265,7 @@ fn who_does_not_accept_yet_keeps_nobody_waiting() {
     };
     let workers = cluster.server.wait_for_workers(3);
     std::fs::write(&late, "").unwrap();
-    let who = || BTreeSet::from_iter((0..64).map(|_| cluster.asks()));
-    assert_eq!(who(), BTreeSet::from_iter(workers.iter().copied().map(of)));
+    assert_eq!(cluster.who_answer(), names(&workers));
     // In the middle and at the end.
     for dead in [workers[1], workers[2]] {
         let mark = cluster.server.log.mark();
@@ -254,14 +273,14 @@ fn who_does_not_accept_yet_keeps_nobody_waiting() {
         cluster.server.log.wait(mark, "waits");
         let others = workers.iter().filter(|one| **one != dead);
         let others = BTreeSet::from_iter(others.copied().map(of));
-        assert!(who().is_subset(&others));
+        assert!(cluster.who_answer().is_subset(&others));
     }
     let late = watch::children(cluster.server.pid()).into_iter();
     for pid in late.filter(|pid| *pid != workers[0].pid) {
         kill(Pid::from_raw(pid), Signal::SIGUSR1).unwrap();
     }
     let workers = cluster.server.wait_for_workers(3);
-    assert_eq!(who(), BTreeSet::from_iter(workers.into_iter().map(of)));
+    assert_eq!(cluster.who_answer(), names(&workers));
     cluster.server.stop();
 }
 
@@ -300,8 +319,7 @@ fn a_smaller_number_costs_no_connection() {
     cluster.server.wait_for_workers(4);
     nobody_is_lost(&cluster, || {
         for count in ["1", "4", "2", "3", "1"] {
-            let (status, said) = cluster.steer(&["scale", count]);
-            assert_eq!(status, 0, "{said}");
+            cluster.steered(&["scale", count]);
         }
     });
     cluster.server.stop();
@@ -317,8 +335,7 @@ fn another_policy_has_them_share_their_sockets_or_not() {
     nobody_is_lost(&cluster, || {
         for (policy, sockets) in [("shared", 1), ("reuseport", 3), ("shared", 1)] {
             let mark = cluster.server.log.mark();
-            let (status, said) = cluster.steer(&["schedule", policy]);
-            assert_eq!(status, 0, "{said}");
+            cluster.steered(&["schedule", policy]);
             cluster.server.log.wait(mark, "all workers are new");
             wait_until("as many sockets as the policy wants", || {
                 watch::listeners(cluster.address).len() == sockets
@@ -342,21 +359,12 @@ fn another_policy_leaves_nobody_behind() {
         return;
     };
     let workers = cluster.server.wait_for_workers(3);
-    for worker in &workers {
-        worker.signal(Signal::SIGSTOP);
+    let mut clients = cluster.left_waiting(&workers);
+    for worker in workers {
+        let died = format!("{} (pid {}) died: ", worker.id, worker.pid);
+        cluster.server.log.wait(0, &died);
     }
-    let connect = |_| Client::connect(cluster.address).unwrap();
-    let mut clients: Vec<Client> = (0..32).map(connect).collect();
-    for client in &mut clients {
-        client.ask("/").unwrap();
-    }
-    for worker in &workers {
-        let mark = cluster.server.log.mark();
-        worker.signal(Signal::SIGKILL);
-        cluster.server.log.wait(mark, "died: ");
-    }
-    let (status, said) = cluster.steer(&["schedule", "shared"]);
-    assert_eq!(status, 0, "{said}");
+    cluster.steered(&["schedule", "shared"]);
     let lost = clients.iter_mut().filter_map(|one| one.receive().err());
     assert!(
         lost.count() <= 3,
@@ -379,16 +387,14 @@ fn a_policy_that_cannot_be_had_leaves_all_that_serve() {
     };
     let workers = cluster.server.wait_for_workers(3);
     std::fs::write(&fails, "").unwrap();
-    let who = || BTreeSet::from_iter((0..64).map(|_| cluster.asks()));
     let (status, said) = cluster.steer(&["schedule", "shared"]);
     assert_eq!(status, 8, "{said}");
-    assert_eq!(who(), BTreeSet::from_iter(workers.iter().copied().map(of)));
+    assert_eq!(cluster.who_answer(), names(&workers));
     let mark = cluster.server.log.mark();
     workers[0].signal(Signal::SIGKILL);
     // Its successor as well: by then nobody is led there.
     cluster.server.log.wait(mark, "; forking another in");
-    let others = workers[1..].iter().copied().map(of);
-    assert_eq!(who(), BTreeSet::from_iter(others));
+    assert_eq!(cluster.who_answer(), names(&workers[1..]));
     cluster.server.stop();
 }
 

@@ -20,9 +20,9 @@ pub(in crate::primary) struct Steering {
     pub(super) disordered: bool,
     /// The kernel cannot choose among them, which has been said; until the policy is another.
     pub(super) given_up: bool,
-    /// New connections come to those of these places alone, if there are any: in their order.
+    /// New connections come to these places alone, if there are any.
     #[cfg_attr(feature = "control", serde(default))]
-    pub(super) led: Vec<usize>,
+    pub(super) led: SortedSet<usize>,
 }
 
 impl Steering {
@@ -251,10 +251,10 @@ impl Ports {
         }
     }
 
-    /// Has new connections of the settings' listeners come to `places` alone, in their order, where
-    /// each has its own: at others nobody accepts yet, or any more.
+    /// Has new connections of the settings' listeners come to `places` alone, where each has its
+    /// own: at others nobody accepts yet, or any more.
     #[cfg(feature = "programs")]
-    pub(in crate::primary) fn lead(&mut self, places: &[usize]) {
+    pub(in crate::primary) fn lead(&mut self, places: &SortedSet<usize>) {
         for number in &self.configured {
             let Some(port) = self.ports.get_mut(number) else {
                 continue;
@@ -263,8 +263,8 @@ impl Ports {
                 continue;
             };
             let sockets = port.sockets();
-            let mut led = places.to_vec();
-            led.retain(|place| *place < sockets);
+            let there = places.iter().copied().filter(|place| *place < sockets);
+            let mut led: SortedSet<usize> = there.collect();
             let steering = &mut port.steering;
             if led.len() == sockets || steering.disordered || steering.given_up {
                 led.clear();
@@ -290,7 +290,7 @@ impl Ports {
     #[cfg(feature = "programs")]
     pub(in crate::primary) fn leads_past(&self, place: usize) -> bool {
         let mut own = self.own_of(place).peekable();
-        let past = |led: &[usize]| !led.is_empty() && !led.contains(&place);
+        let past = |led: &SortedSet<usize>| !led.is_empty() && !led.contains(&place);
         own.peek().is_some() && own.all(|(port, _)| past(&port.steering.led))
     }
 

@@ -167,7 +167,7 @@ fn nobody_is_led_to_places_that_are_to_be_empty() {
         group
             .ports
             .mind(group.reactor.registry(), policy, |_, _| true);
-        group.ports.lead(&Vec::from_iter(0..places));
+        group.ports.lead(&(0..places).collect());
         let reached: SortedSet<usize> = sources().map(|source| group.place_of(source)).collect();
         let past: Vec<usize> = (0..4)
             .filter(|place| group.ports.leads_past(*place))
@@ -177,12 +177,12 @@ fn nobody_is_led_to_places_that_are_to_be_empty() {
     assert_eq!(lead(&mut group, 2), (vec![0, 1], vec![2, 3]));
     assert_eq!(lead(&mut group, 1), (vec![0], vec![1, 2, 3]));
     assert_eq!(lead(&mut group, 3), (vec![0, 1, 2], vec![3]));
-    group.ports.lead(&[1, 3]);
+    group.ports.lead(&[1, 3].into_iter().collect());
     let reached: SortedSet<usize> = sources().map(|source| group.place_of(source)).collect();
     assert!(reached.iter().eq(&[1, 3]));
     let last = *group.ports.ports.get(&0).unwrap().beside.get(&3).unwrap();
     assert!(!group.ports.has_waiting(3));
-    group.ports.lead(&[0, 1, 2, 3]);
+    group.ports.lead(&(0..4).collect());
     let mut clients = Vec::new();
     while !group.ports.has_waiting(3) {
         clients.push(TcpStream::connect(("127.0.0.1", group.port)).unwrap());

@@ -322,8 +322,7 @@ impl Primary {
     /// Where others listen and it does not, if it is ready all the same.
     fn is_program_ready(&self, id: WorkerId) -> Option<Vec<u32>> {
         let (program, member) = (self.rules.program.as_ref()?, self.members.get(id)?);
-        let stay = |one: &&Member| one.ready && !one.leaving && !one.hung_up;
-        let others: Vec<&Member> = self.members.iter().filter(stay).collect();
+        let others: Vec<&Member> = self.members.iter().filter(|one| one.stays()).collect();
         let named = self.ports.iter().map(|port| port.number);
         let facts = Facts {
             protocol: program.protocol,

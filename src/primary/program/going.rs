@@ -82,14 +82,14 @@ impl Primary {
             self.close_empty_places();
             self.lead(None);
         }
+        let half = self.half_of_drain();
         let why = |one: &Member| {
             let age = now.saturating_duration_since(one.conduct.clears?);
             if stops || !self.ports.leads_past(one.sockets_of()) {
                 Some("it is to go")
-            } else if age >= self.at_most_half(Duration::MAX) {
+            } else if age >= half {
                 Some("it has had its time to accept what waits")
-            } else if age >= self.at_most_half(SETTLED) && !self.ports.has_waiting(one.sockets_of())
-            {
+            } else if age >= half.min(SETTLED) && !self.ports.has_waiting(one.sockets_of()) {
                 Some("nothing waits for it any more")
             } else {
                 None
@@ -107,14 +107,14 @@ impl Primary {
     /// When [`Primary::mind_places`] must be called, if nothing happens before.
     pub(super) fn clearing_deadline(&self) -> Option<Instant> {
         let now = self.reactor.now();
-        let settled = self.at_most_half(SETTLED);
+        let settled = self.half_of_drain().min(SETTLED);
         let since = self.members.iter().filter_map(|one| one.conduct.clears);
         since.map(|since| (since + settled).max(now + LOOK)).min()
     }
 
-    /// So long, or half the time that a worker has to finish, so that it has the other half.
-    fn at_most_half(&self, time: Duration) -> Duration {
-        time.min(self.rules.patience.drain / 2)
+    /// How long a worker may take to accept what waits: the other half is to finish in.
+    fn half_of_drain(&self) -> Duration {
+        self.rules.patience.drain / 2
     }
 
     pub(super) fn outlives_its_channel(&mut self, id: WorkerId) {

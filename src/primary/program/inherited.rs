@@ -98,13 +98,13 @@ impl Primary {
     /// `begins` accepts from now on.
     pub(super) fn lead(&mut self, begins: Option<WorkerId>) {
         let accepts =
-            |one: &&Member| (one.ready || begins == Some(one.id)) && !one.leaving && !one.hung_up;
+            |one: &&Member| one.stays() || begins == Some(one.id) && !one.leaving && !one.hung_up;
         let accepting = self.members.iter().filter(accepts);
         let mut places: SortedSet<usize> = accepting.map(Member::sockets_of).collect();
         if places.is_empty() {
             places.extend(0..self.own_places());
         }
-        self.ports.lead(&Vec::from_iter(places.iter().copied()));
+        self.ports.lead(&places);
     }
 
     /// How many places are to have sockets of their own.

@@ -23,6 +23,20 @@ use crate::sys::listener::{Address, Peer};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+/// Receives until the other end is closed. That may come a moment after it was: a program that another
+/// test starts has copies of all descriptors until it begins.
+#[cfg(test)]
+fn until_closed(mut receive: impl FnMut() -> std::io::Result<Received>) {
+    let begin = std::time::Instant::now();
+    loop {
+        match receive().unwrap() {
+            Received::Closed => return,
+            Received::Nothing if begin.elapsed().as_secs() < 10 => std::thread::yield_now(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Connections in one message at most: what one sendmsg(2) of ours carries.
 pub(crate) const HAND: usize = crate::sys::fds::MAX_FDS;
 

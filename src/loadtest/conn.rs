@@ -266,21 +266,25 @@ impl Conn {
     ///
     /// A server may end a kept connection at any time between two requests (RFC 9112 section 9.3.1). Its
     /// system answers by a reset what comes for a socket that is closed, or was closed before all that
-    /// had come was read: right after the request, that says that nobody read it. An end in good order
-    /// without one says that the process had read everything, unless there is something of it that the
-    /// system never acknowledged: then the two crossed on their way.
-    /// What dies later dies in the middle of its work, and is not excused.
+    /// had come was read: right after the request, that says that nobody read it. What dies later dies in
+    /// the middle of its work, and is not excused.
+    /// An end in good order acknowledges all that had come before it. What it did not acknowledge, or was
+    /// reset behind it, crossed it on the way, however late we come to hear of it.
     pub(super) fn unread(&self, is_reset: bool, now: Instant) -> usize {
         if !(self.has_answered && self.reader.is_idle()) {
             return 0;
         }
-        let is_reset = is_reset || self.is_reset || self.is_reset_since();
-        if !(is_reset || self.is_unacknowledged()) {
+        let is_reset = is_reset || self.is_reset;
+        let has_crossed = !is_reset && (self.is_unacknowledged() || self.is_reset_since());
+        if !(is_reset || has_crossed) {
             return 0;
         }
         let window = SOON + 2 * self.round_trip;
         let just = |sent: &&Sent| now.saturating_duration_since(sent.began) <= window;
-        self.pending.iter().rev().take_while(just).count()
+        let young = self.pending.iter().rev().take_while(just).count();
+        // Of those that had time to be read before the end, the last one at least was not.
+        let crossed = usize::from(has_crossed).min(self.pending.len());
+        young.max(crossed)
     }
 
     /// Whether the server's system has yet to say that all came.

@@ -89,7 +89,9 @@ fn messages_come_back() {
         );
         assert_eq!(report.statuses[&101], 200);
         assert_eq!(report.agent, Agent::WebSocket);
-        assert_eq!(report.connections, connections as u64);
+        // The last ones may come to nothing while the first do all of it.
+        let opened = 1..=connections as u64;
+        assert!(opened.contains(&report.connections), "{report:?}");
         assert_eq!(server.seen(), expected);
         assert_adds_up(&report);
     }

@@ -14,6 +14,15 @@ fn all_end(plan: Loadtest, number: u64, trouble: Trouble) -> Report {
     report
 }
 
+/// The requests that were lost though nobody had read them: a server that stands still for long between
+/// its answer and the end that it puts to the connection looks like one that died at its work.
+fn lost_to_a_stall(report: &Report) -> u64 {
+    let lost = report.errors.of(Trouble::Reset);
+    assert_eq!(lost, report.total_errors, "{report:?}");
+    assert!(lost <= 3, "{report:?}");
+    lost
+}
+
 #[test]
 fn nobody_listens() {
     let address = TcpListener::bind("127.0.0.1:0")
@@ -177,12 +186,13 @@ fn connections_that_are_closed_between_requests_are_no_errors() {
             for pipeline in [1, 4].into_iter().take(1 + at) {
                 let plan = server.plan().requests(60).concurrency(3).keep_alive(true);
                 let report = plan.pipeline(pipeline).run().unwrap();
-                assert_eq!(
-                    (report.completed, report.total_errors),
-                    (60, 0),
+                assert_eq!(report.completed, 60, "{report:?}");
+                let lost = lost_to_a_stall(&report);
+                assert!(lost == 0 || at == 0, "{report:?}");
+                assert!(
+                    report.connections >= report.answered() / every,
                     "{report:?}"
                 );
-                assert!(report.connections >= 60 / every, "{report:?}");
                 if at == 1 && pipeline == 1 {
                     assert_eq!(report.retried, 0);
                 }
@@ -205,10 +215,10 @@ fn what_nobody_has_read_is_sent_again_where_it_may_be() {
     assert_eq!(report.errors.of(Trouble::Reset), 10, "{report:?}");
     assert_eq!(server.seen(), 10);
     let report = plan.run().unwrap();
-    // A machine that is busy for too long makes a loss of one.
-    let lost = report.errors.of(Trouble::Reset);
-    assert!(lost == report.total_errors && lost <= 3, "{report:?}");
-    assert_eq!(report.retried + 2 * lost, 19, "{report:?}");
+    let lost = lost_to_a_stall(&report);
+    // One that is lost is not sent again, nor is the next, which has a new connection, if there is one.
+    let retried = report.retried + 2 * lost;
+    assert!((19..=19 + lost.min(1)).contains(&retried), "{report:?}");
     assert_eq!(report.stages[0].retried, report.retried);
 }
 
@@ -237,7 +247,8 @@ fn a_parting_word_on_an_idle_connection_is_nobodys_answer() {
             client.say(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n");
         }
     });
-    let plan = server.plan().requests(5).rate(50.0).concurrency(1);
+    // A request that meets the word on its way has it for an answer: they are far apart.
+    let plan = server.plan().requests(5).rate(10.0).concurrency(1);
     let report = plan.keep_alive(true).run().unwrap();
     assert_eq!(
         (report.statuses[&200], report.completed),

@@ -79,11 +79,11 @@ fn a_handler_reads_while_the_body_arrives() {
         rig.send(&client, more);
         rig.settle();
         step.send(100).unwrap();
-        assert_eq!(read.recv().unwrap(), Ok(expected));
+        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), Ok(expected));
     }
     step.send(100).unwrap();
     assert_eq!(rig.answer(&mut client).text(), "done");
-    assert_eq!(read.recv().unwrap(), Ok(0));
+    assert_eq!(read.recv_timeout(PATIENCE).unwrap(), Ok(0));
     rig.alive(client);
 }
 
@@ -137,7 +137,7 @@ fn a_client_waits_for_a_handler_that_does_not_read() {
         sent += client.write(&vec![b'x'; 65_536.min(5_000_000 - sent)]);
         rig.settle();
         step.send(50_000).unwrap();
-        got += read.recv().unwrap().unwrap();
+        got += read.recv_timeout(PATIENCE).unwrap().unwrap();
     }
     drop(step);
     assert_eq!(rig.answer(&mut client).text(), "done");
@@ -159,7 +159,7 @@ fn a_client_is_asked_for_its_body_when_somebody_reads() {
     assert_eq!(asked.status, 100);
     rig.send(&client, "body");
     rig.settle();
-    assert_eq!(read.recv().unwrap(), Ok(4));
+    assert_eq!(read.recv_timeout(PATIENCE).unwrap(), Ok(4));
     drop(step);
     assert_eq!(rig.answer(&mut client).text(), "done");
     rig.alive(client);
@@ -204,6 +204,8 @@ fn a_body_that_nobody_read_is_dropped_or_ends_the_connection() {
 #[test]
 fn what_goes_wrong_with_a_body_reaches_its_reader_and_its_client() {
     let head = request("POST", "/steps", "Transfer-Encoding: chunked\r\n", "");
+    // Far longer than the handler needs to begin.
+    let body_timeout = 10 * SHORT;
     let cases: [(&str, Option<u16>, std::io::ErrorKind); 3] = [
         ("X", Some(400), std::io::ErrorKind::InvalidData),
         ("", Some(408), std::io::ErrorKind::TimedOut),
@@ -212,7 +214,7 @@ fn what_goes_wrong_with_a_body_reaches_its_reader_and_its_client() {
     for (body, status, kind) in cases {
         let (app, step, read) = by_steps();
         let limits = Limits {
-            body_timeout: SHORT,
+            body_timeout,
             ..Limits::default()
         };
         let mut rig = Rig::pooled(app, limits, 1);
@@ -221,7 +223,7 @@ fn what_goes_wrong_with_a_body_reaches_its_reader_and_its_client() {
         rig.settle();
         // The handler has begun: its job would be skipped otherwise.
         step.send(1).unwrap();
-        assert_eq!(read.recv().unwrap(), Ok(1));
+        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), Ok(1));
         rig.send(&client, body);
         if status.is_none() {
             client.finish();
@@ -231,7 +233,7 @@ fn what_goes_wrong_with_a_body_reaches_its_reader_and_its_client() {
         let mut last = Ok(1);
         while last.is_ok() {
             step.send(100).unwrap();
-            last = read.recv().unwrap();
+            last = read.recv_timeout(PATIENCE).unwrap();
         }
         assert_eq!(last, Err(kind));
         match status {

@@ -314,8 +314,8 @@ pub struct Report {
     pub connections: u64,
     /// Requests that were sent once more on a new connection, since the server had closed the kept one
     /// before it read them (RFC 9112 section 9.3.1), as far as TCP tells: by a reset right after the
-    /// request, or in good order within one round trip of it; or since they were behind the last answer
-    /// of their connection, or behind a request that was given up for its time. They count once in
+    /// request, or by an end in good order that did not acknowledge it; or since they were behind the last
+    /// answer of their connection, or behind a request that was given up for its time. They count once in
     /// everything else, and are no errors.
     pub retried: u64,
     /// Who answered, most answers first; empty where nobody says.

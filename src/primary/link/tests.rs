@@ -96,10 +96,17 @@ fn server(
 }
 
 /// Reads until `words` have come.
-fn read_until(mut stream: &TcpStream, words: &[u8]) {
-    let mut all = Vec::new();
+fn read_until(stream: &TcpStream, words: &[u8]) {
+    read_on(stream, Vec::new(), words);
+}
+
+/// The same where some has been read already; returns what came behind them.
+fn read_on(mut stream: &TcpStream, mut all: Vec<u8>, words: &[u8]) -> Vec<u8> {
     let mut buffer = [0; 4096];
-    while !all.windows(words.len()).any(|window| window == words) {
+    loop {
+        if let Some(at) = all.windows(words.len()).position(|window| window == words) {
+            return all.split_off(at + words.len());
+        }
         let count = stream.read(&mut buffer).unwrap();
         assert!(count > 0, "{:?}", String::from_utf8_lossy(&all));
         all.extend_from_slice(&buffer[..count]);
@@ -156,9 +163,9 @@ fn what_is_published_goes_out_in_order() {
     let (port, thread) = server(1, |_, mut socket| {
         greeted(&socket);
         socket.write_all(UP).unwrap();
-        read_until(&socket, b"\x01tlast\r\n");
+        let more = read_on(&socket, Vec::new(), b"\x01tlast\r\n");
         socket.write_all(b":1\r\n:0\r\n").unwrap();
-        read_until(&socket, b"\x01tbehind\r\n");
+        read_on(&socket, more, b"\x01tbehind\r\n");
     });
     let mut rig = Rig::new(port);
     rig.relay.push(&written("t", "too early"));

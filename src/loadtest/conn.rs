@@ -380,6 +380,70 @@ pub(super) fn tries_next(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    /// Waits for something to read: how much, 0 at the end.
+    fn reads(conn: &Conn) -> usize {
+        loop {
+            match conn.read(&mut [0; 64]) {
+                Ok(count) => return count,
+                Err(error) => assert!(socket::would_block(&error), "{error}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// A connection with one answer behind it, and its other end.
+    fn answered(speech: &Speech) -> (Conn, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = Place::Inet(listener.local_addr().unwrap());
+        let mut conn = Conn::new(Instant::now());
+        conn.connect(&place, speech, Instant::now()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        conn.connected(Instant::now());
+        asks(&mut conn, speech);
+        server.read_exact(&mut [0; 1]).unwrap();
+        server.write_all(b"!").unwrap();
+        assert_eq!(reads(&conn), 1);
+        conn.pending.clear();
+        conn.has_answered = true;
+        (conn, server)
+    }
+
+    fn asks(conn: &mut Conn, speech: &Speech) {
+        let sent = Sent {
+            began: Instant::now(),
+            planned: None,
+        };
+        conn.push(sent, speech);
+        assert_eq!(conn.write(speech).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_crossed_the_end_was_never_read_and_what_came_before_it_was() {
+        let speech = Speech::http(b"?", 1, "GET", true);
+        for (after, of_resets) in [(Duration::ZERO, 1), (Duration::from_secs(60), 0)] {
+            let unread =
+                |conn: &Conn, is_reset| conn.unread(is_reset, conn.pending[0].began + after);
+
+            let (mut conn, server) = answered(&speech);
+            drop(server);
+            assert_eq!(reads(&conn), 0);
+            asks(&mut conn, &speech);
+            assert_eq!(unread(&conn, false), 1);
+
+            let (mut conn, mut server) = answered(&speech);
+            asks(&mut conn, &speech);
+            server.read_exact(&mut [0; 1]).unwrap();
+            drop(server);
+            assert_eq!(reads(&conn), 0);
+            assert_eq!(unread(&conn, false), 0);
+
+            // A reset says neither the one nor the other: then it depends on the time.
+            assert_eq!(unread(&conn, true), of_resets);
+        }
+    }
 
     #[test]
     fn pongs_that_nobody_reads_take_the_place_of_each_other() {

@@ -60,6 +60,8 @@ pub(super) struct Conn {
     pub(super) is_watched: bool,
     /// Writing has failed since the other side knew nothing of the connection.
     is_reset: bool,
+    /// Bytes, since the connection began.
+    written: u64,
     dialled: Instant,
     round_trip: Duration,
 }
@@ -84,6 +86,7 @@ impl Conn {
             is_asked: false,
             is_watched: false,
             is_reset: false,
+            written: 0,
             dialled: now,
             round_trip: Duration::ZERO,
         }
@@ -130,6 +133,7 @@ impl Conn {
         (self.reader, self.greeting) = speech.begin();
         self.between = Between::default();
         self.is_reset = false;
+        self.written = 0;
         self.owed = self.pending.len() * speech.length();
         self.has_answered = false;
         self.dialled = now;
@@ -204,6 +208,7 @@ impl Conn {
                 None => self.owed -= count,
             }
             written += count;
+            self.written += count as u64;
             if count < wanted {
                 return Ok(written);
             }
@@ -268,35 +273,29 @@ impl Conn {
     /// system answers by a reset what comes for a socket that is closed, or was closed before all that
     /// had come was read: right after the request, that says that nobody read it. What dies later dies in
     /// the middle of its work, and is not excused.
-    /// An end in good order acknowledges all that had come before it. What it did not acknowledge, or was
-    /// reset behind it, crossed it on the way, however late we come to hear of it.
-    pub(super) fn unread(&self, is_reset: bool, now: Instant) -> usize {
+    ///
+    /// An end in good order says that the process had read all that it acknowledges. Requests of which it
+    /// acknowledges nothing crossed it on their way, however late we come to hear of it.
+    pub(super) fn unread(&self, is_reset: bool, speech: &Speech, now: Instant) -> usize {
         if !(self.has_answered && self.reader.is_idle()) {
             return 0;
         }
-        let is_reset = is_reset || self.is_reset;
-        let has_crossed = !is_reset && (self.is_unacknowledged() || self.is_reset_since());
-        if !(is_reset || has_crossed) {
-            return 0;
+        if !(is_reset || self.is_reset) {
+            // One that was answered before all of it had come is pending no longer.
+            return (self.unacknowledged() / speech.length()).min(self.pending.len());
         }
         let window = SOON + 2 * self.round_trip;
         let just = |sent: &&Sent| now.saturating_duration_since(sent.began) <= window;
-        let young = self.pending.iter().rev().take_while(just).count();
-        // Of those that had time to be read before the end, the last one at least was not.
-        let crossed = usize::from(has_crossed).min(self.pending.len());
-        young.max(crossed)
+        self.pending.iter().rev().take_while(just).count()
     }
 
-    /// Whether the server's system has yet to say that all came.
-    fn is_unacknowledged(&self) -> bool {
+    /// Bytes of requests of which the server's system has said nothing, those that are not written
+    /// included.
+    fn unacknowledged(&self) -> usize {
         let fd = self.socket.as_ref();
-        fd.is_some_and(|fd| socket::unacknowledged(fd.as_fd()).is_ok_and(|segments| segments > 0))
-    }
-
-    /// Whether a reset has followed the end in good order, which alone is what reading tells of.
-    fn is_reset_since(&self) -> bool {
-        let error = self.outcome().err();
-        error.is_some_and(|error| trouble(&error) == Trouble::Reset)
+        let acknowledged = fd.and_then(|fd| socket::acknowledged(fd.as_fd()).ok());
+        let crossed = acknowledged.map_or(0, |count| self.written.saturating_sub(count));
+        crossed as usize + self.owed
     }
 
     /// Closes it. What is pending stays.
@@ -378,119 +377,4 @@ pub(super) fn tries_next(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-
-    /// Waits for something to read: how much, 0 at the end.
-    fn reads(conn: &Conn) -> usize {
-        loop {
-            match conn.read(&mut [0; 64]) {
-                Ok(count) => return count,
-                Err(error) => assert!(socket::would_block(&error), "{error}"),
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    /// A connection with one answer behind it, and its other end.
-    fn answered(speech: &Speech) -> (Conn, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let place = Place::Inet(listener.local_addr().unwrap());
-        let mut conn = Conn::new(Instant::now());
-        conn.connect(&place, speech, Instant::now()).unwrap();
-        let (mut server, _) = listener.accept().unwrap();
-        conn.connected(Instant::now());
-        asks(&mut conn, speech);
-        server.read_exact(&mut [0; 1]).unwrap();
-        server.write_all(b"!").unwrap();
-        assert_eq!(reads(&conn), 1);
-        conn.pending.clear();
-        conn.has_answered = true;
-        (conn, server)
-    }
-
-    fn asks(conn: &mut Conn, speech: &Speech) {
-        let sent = Sent {
-            began: Instant::now(),
-            planned: None,
-        };
-        conn.push(sent, speech);
-        assert_eq!(conn.write(speech).unwrap(), 1);
-    }
-
-    #[test]
-    fn what_crossed_the_end_was_never_read_and_what_came_before_it_was() {
-        let speech = Speech::http(b"?", 1, "GET", true);
-        for (after, of_resets) in [(Duration::ZERO, 1), (Duration::from_secs(60), 0)] {
-            let unread =
-                |conn: &Conn, is_reset| conn.unread(is_reset, conn.pending[0].began + after);
-
-            let (mut conn, server) = answered(&speech);
-            drop(server);
-            assert_eq!(reads(&conn), 0);
-            asks(&mut conn, &speech);
-            assert_eq!(unread(&conn, false), 1);
-
-            let (mut conn, mut server) = answered(&speech);
-            asks(&mut conn, &speech);
-            server.read_exact(&mut [0; 1]).unwrap();
-            drop(server);
-            assert_eq!(reads(&conn), 0);
-            assert_eq!(unread(&conn, false), 0);
-
-            // A reset says neither the one nor the other: then it depends on the time.
-            assert_eq!(unread(&conn, true), of_resets);
-        }
-    }
-
-    #[test]
-    fn pongs_that_nobody_reads_take_the_place_of_each_other() {
-        let mut between = Between::default();
-        (0..1000).for_each(|_| between.say(b"old"));
-        between.say(b"first");
-        between.wrote(2);
-        (0..1000).for_each(|_| between.say(b"old"));
-        between.say(b"second");
-        assert_eq!(between.bytes, b"rstsecond", "none is cut off");
-        between.wrote(1);
-        between.say(b"third");
-        assert_eq!(between.bytes, b"stthird");
-        between.wrote(2);
-        between.say(b"fourth");
-        between.wrote(6);
-        assert!(between.bytes.is_empty() && between.half == 0);
-        between.say(b"fifth");
-        between.wrote(3);
-        between.say(b"sixth");
-        between.wrote(4);
-        between.say(b"seventh");
-        assert_eq!(between.bytes, b"xthseventh");
-    }
-
-    #[test]
-    fn errors_have_their_kinds() {
-        let kinds = [
-            (libc::ECONNREFUSED, Trouble::Refused),
-            (libc::ECONNRESET, Trouble::Reset),
-            (libc::EPIPE, Trouble::Reset),
-            (libc::EHOSTUNREACH, Trouble::Unreachable),
-            (libc::ENETUNREACH, Trouble::Unreachable),
-            (libc::ETIMEDOUT, Trouble::Unreachable),
-            (libc::EMFILE, Trouble::Exhausted),
-            (libc::ENFILE, Trouble::Exhausted),
-            (libc::EADDRNOTAVAIL, Trouble::Exhausted),
-            (libc::ENOBUFS, Trouble::Exhausted),
-            (libc::EACCES, Trouble::Other),
-        ];
-        for (errno, expected) in kinds {
-            let error = io::Error::from_raw_os_error(errno);
-            assert_eq!(trouble(&error), expected, "{error}");
-        }
-        assert!(tries_next(&io::Error::from_raw_os_error(
-            libc::EAFNOSUPPORT
-        )));
-        assert!(!tries_next(&io::Error::from_raw_os_error(libc::EMFILE)));
-    }
-}
+mod tests;

@@ -242,6 +242,28 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// `EOPNOTSUPP` and the like when `fd` is no TCP socket.
 pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(tcp_info(fd)?.0.tcpi_unacked)
+}
+
+/// Bytes of what was written that the peer's system has acknowledged, also once the connection has ended;
+/// `tcpi_bytes_acked` of `TCP_INFO` in tcp(7).
+///
+/// # Errors
+///
+/// Those of [`unacknowledged`], and `Unsupported` of a kernel before 4.1.
+#[cfg(feature = "loadtest")]
+pub(crate) fn acknowledged(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let (info, length) = tcp_info(fd)?;
+    let end = std::mem::offset_of!(nix::libc::tcp_info, tcpi_bytes_acked) + size_of::<u64>();
+    match length >= end {
+        // The first one was the connection's opening (SYN).
+        true => Ok(info.tcpi_bytes_acked.saturating_sub(1)),
+        false => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// What the kernel says of a TCP socket, and of how many bytes of that it knows.
+fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<(nix::libc::tcp_info, usize)> {
     // SAFETY: it is made of numbers alone, for which all zeros are fine.
     let mut info: nix::libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of::<nix::libc::tcp_info>() as nix::libc::socklen_t;
@@ -257,7 +279,7 @@ pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u32> {
         )
     };
     nix::errno::Errno::result(result)?;
-    Ok(info.tcpi_unacked)
+    Ok((info, length as usize))
 }
 
 /// Asks for room for `bytes` of unread data; see `SO_SNDBUF` in socket(7). The kernel doubles the

@@ -53,8 +53,9 @@ impl Desk {
             return self.send_again(place);
         }
         let found = error.map_or(Trouble::Closed, conn::trouble);
-        let unread = match self.shared.speech.is_idempotent() {
-            true => conn.unread(found == Trouble::Reset, self.now),
+        let speech = &self.shared.speech;
+        let unread = match speech.is_idempotent() {
+            true => conn.unread(found == Trouble::Reset, speech, self.now),
             false => 0,
         };
         let lost = conn.pending.len() - unread;

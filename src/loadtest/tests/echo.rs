@@ -89,7 +89,7 @@ fn messages_come_back() {
         );
         assert_eq!(report.statuses[&101], 200);
         assert_eq!(report.agent, Agent::WebSocket);
-        // The last ones may come to nothing while the first do all of it.
+        // A thread that begins late finds nothing left to do.
         let opened = 1..=connections as u64;
         assert!(opened.contains(&report.connections), "{report:?}");
         assert_eq!(server.seen(), expected);

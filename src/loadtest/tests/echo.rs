@@ -89,9 +89,10 @@ fn messages_come_back() {
         );
         assert_eq!(report.statuses[&101], 200);
         assert_eq!(report.agent, Agent::WebSocket);
-        // A thread that begins late finds nothing left to do.
-        let opened = 1..=connections as u64;
-        assert!(opened.contains(&report.connections), "{report:?}");
+        // One of several threads that begins late finds nothing left to do.
+        let all = connections as u64;
+        let least = if cores == 1 { all } else { 1 };
+        assert!((least..=all).contains(&report.connections), "{report:?}");
         assert_eq!(server.seen(), expected);
         assert_adds_up(&report);
     }
